@@ -1,0 +1,39 @@
+# make book   install, run every chapter, build the website in _build/html
+# make test   the same run, then every test (chapters, helpers, website)
+# make lint   ruff over the helpers, the tools, the tests and the chapters
+# make clean  forget the last run and the site; the victims' cache stays
+#
+# python=python3.12 chooses another interpreter; jobs=4 runs more chapters
+# side by side.
+python ?= python3
+jobs ?= 2
+bin := .venv/bin
+# Two torch threads on a busy machine are slower than one.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: book test lint clean
+
+book: .venv/done
+	$(bin)/python tools/run_chapters.py --jobs $(jobs)
+	$(bin)/python tools/build_site.py
+
+# A failing chapter must not keep the other tests from running: its own test
+# then repeats the error.
+test: .venv/done
+	-$(MAKE) book
+	$(bin)/python -m pytest -n $(jobs)
+
+lint: .venv/done
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+.venv/done: requirements.txt pyproject.toml
+	$(python) -c "import sys; sys.exit(sys.version_info < (3, 11) \
+	    and 'Python 3.11 or newer is needed: make python=python3.12')"
+	$(python) -m venv .venv
+	$(bin)/python -m pip install -q -r requirements.txt
+	$(bin)/python -m pip install -q --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf _build

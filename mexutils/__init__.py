@@ -1,0 +1,26 @@
+"""The few helpers that the chapters share.
+
+What only one chapter needs stays in that chapter, and no technique lives
+here: `load_chapter` uses techniques where they are written.
+"""
+
+from mexutils import _torchvision  # noqa: F401  first: it repairs the import
+from mexutils.api import (
+    Alarm,
+    BudgetExceeded,
+    ClientBlocked,
+    Ledger,
+    PredictionAPI,
+)
+from mexutils.chapters import load_chapter
+from mexutils.claims import Claims
+
+__all__ = [
+    "Alarm",
+    "BudgetExceeded",
+    "Claims",
+    "ClientBlocked",
+    "Ledger",
+    "PredictionAPI",
+    "load_chapter",
+]

@@ -1,0 +1,337 @@
+"""A victim behind a paid prediction API: rows in, answers out, and a bill.
+
+The API is all that an attacker meets. It counts every row, refuses what it
+cannot answer before anything is billed, and passes each answer through the
+owner's defenses and monitors.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "Account",
+    "Alarm",
+    "BudgetExceeded",
+    "ClientBlocked",
+    "Defense",
+    "Ledger",
+    "Monitor",
+    "PredictionAPI",
+]
+
+Defense = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Maps `(x, probabilities)` to the probabilities that are answered."""
+
+
+class BudgetExceeded(RuntimeError):
+    """The batch would cost more queries than are left; none was answered."""
+
+
+class ClientBlocked(RuntimeError):
+    """A monitor has raised an alarm on this client; nothing was answered."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What a monitor reports of one client.
+
+    query: which of the client's queries raised it, counted from 1.
+    reason: what the monitor saw, in words.
+    """
+
+    query: int
+    reason: str
+
+
+class Monitor(Protocol):
+    """Watches the queries of every client."""
+
+    def observe(
+        self, client: str, x: np.ndarray, probabilities: np.ndarray
+    ) -> Alarm | None:
+        """Take in the rows `x` of one call and the victim's own answers."""
+
+
+@dataclass
+class Account:
+    """What one client has used: rows answered and calls made."""
+
+    queries: int = 0
+    calls: int = 0
+
+
+@dataclass
+class Ledger:
+    """Every row that was answered, by client, and what it costs.
+
+    price_per_1000: dollars for 1,000 queries.
+    """
+
+    price_per_1000: float
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+    @property
+    def queries(self) -> int:
+        """Rows answered to all clients together."""
+        return sum(account.queries for account in self.accounts.values())
+
+    @property
+    def calls(self) -> int:
+        """Calls answered to all clients together."""
+        return sum(account.calls for account in self.accounts.values())
+
+    @property
+    def cost(self) -> float:
+        """Dollars billed to all clients together."""
+        return self.price(self.queries)
+
+    def price(self, queries: int) -> float:
+        """What that many queries cost, in dollars."""
+        return queries * self.price_per_1000 / 1000
+
+    def bill(self, client: str, queries: int) -> None:
+        """Enter one answered call of that many rows."""
+        account = self.accounts.setdefault(client, Account())
+        account.queries += queries
+        account.calls += 1
+
+    def table(self) -> pd.DataFrame:
+        """One row a client: queries, calls, cost in dollars."""
+        rows = [
+            (name, a.queries, a.calls, self.price(a.queries))
+            for name, a in self.accounts.items()
+        ]
+        columns = ["client", "queries", "calls", "cost ($)"]
+        return pd.DataFrame(rows, columns=columns).set_index("client")
+
+
+class PredictionAPI:
+    """A victim as its clients meet it.
+
+    predict_proba: the victim, a function from rows (n, ...) to probability
+        vectors (n, c).
+    returns: `"probabilities"`, `"top-k"` for a number k (`"top-3"`: the k
+        largest probabilities in their places, zero elsewhere), or
+        `"label"`.
+    decimals: round the answered probabilities to so many decimals.
+    defenses: callables `(x, probabilities) -> probabilities`, applied in
+        order, before truncation and rounding.
+    monitors: objects with `observe(client, x, probabilities)`, which see the
+        victim's own probabilities. The first `Alarm` on a client is kept in
+        `alarms`.
+    on_alarm: `"flag"` answers on; `"block"` refuses the call that raised the
+        alarm and every later one of that client.
+    budget: rows that the API will answer in all, to all clients together.
+    price_per_1000: dollars for 1,000 rows.
+    input_shape: the shape of one row. It is read off the victim where that
+        has an `input_shape` or scikit-learn's `n_features_in_`; otherwise
+        the first answered call sets it.
+
+    The victim is tried out on a few rows when the API is made, so that one
+    that returns logits or labels is refused at once with a `ValueError`.
+    Where the shape of a row is not known yet, its first answer is checked
+    before it is billed.
+    """
+
+    def __init__(
+        self,
+        predict_proba: Callable[[np.ndarray], np.ndarray],
+        *,
+        returns: str = "probabilities",
+        decimals: int | None = None,
+        defenses: Sequence[Defense] = (),
+        monitors: Sequence[Monitor] = (),
+        on_alarm: str = "flag",
+        budget: int | None = None,
+        price_per_1000: float = 1.50,
+        input_shape: tuple[int, ...] | None = None,
+    ):
+        if not callable(predict_proba):
+            raise ValueError(
+                "predict_proba must be a function of rows, not "
+                f"{type(predict_proba).__name__}: pass model.predict_proba"
+            )
+        self._predict_proba = predict_proba
+        self._top = _parse_returns(returns)
+        self.returns = returns
+        self.decimals = _whole("decimals", decimals, least=0)
+        self.budget = _whole("budget", budget, least=0)
+        if on_alarm not in ("flag", "block"):
+            raise ValueError(
+                f"on_alarm must be 'flag' or 'block', not {on_alarm!r}"
+            )
+        if not (np.isfinite(price_per_1000) and price_per_1000 >= 0):
+            raise ValueError(
+                "price_per_1000 must be a number of dollars, 0 or more, not "
+                f"{price_per_1000!r}"
+            )
+        self._defenses, self._monitors = tuple(defenses), tuple(monitors)
+        self.on_alarm = on_alarm
+        self.alarms: dict[str, Alarm] = {}
+        self.ledger = Ledger(price_per_1000)
+        self.input_shape = _shape_of(predict_proba, input_shape)
+        if self.input_shape is not None:
+            self._try_out()
+
+    @property
+    def remaining(self) -> int | None:
+        """Queries left in the budget, or None where there is none."""
+        if self.budget is None:
+            return None
+        return self.budget - self.ledger.queries
+
+    def query(self, x, client: str = "anonymous") -> np.ndarray:
+        """The answers to the rows x; each row is one query.
+
+        x: (n, *input_shape), finite numbers.
+        Returns (n, c) float64 probabilities, or (n,) int labels where
+        `returns="label"`.
+
+        Raises, with nothing answered and nothing billed: `ValueError` for
+        rows of the wrong shape or with NaN or infinite values,
+        `BudgetExceeded`, `ClientBlocked`.
+        """
+        x = self._checked_rows(x)
+        self._refuse_blocked(client)
+        if self.budget is not None and len(x) > self.remaining:
+            raise BudgetExceeded(
+                f"{len(x)} rows asked, {self.remaining} of {self.budget} "
+                "left: nothing was answered or billed; send fewer rows"
+            )
+        own = _checked_answer(self._predict_proba(x), len(x))
+        answer = own
+        for defense in self._defenses:
+            answer = _checked_answer(defense(x, answer.copy()), len(x))
+        self._watch(client, x, own)
+        self.input_shape = x.shape[1:]
+        self.ledger.bill(client, len(x))
+        return self._reply(answer)
+
+    def _checked_rows(self, x) -> np.ndarray:
+        try:
+            x = np.asarray(x)
+            finite = bool(np.isfinite(x).all())
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "the rows are not an array of numbers: send (n, ...) floats "
+                "with every row equally long"
+            ) from error
+        shape = self.input_shape
+        if x.ndim < 2 or len(x) == 0:
+            raise ValueError(
+                f"a batch of rows is needed, not an array of shape {x.shape}: "
+                "one row travels as x[None]"
+            )
+        if shape is not None and x.shape[1:] != shape:
+            raise ValueError(
+                f"each row must have the shape {shape}, not {x.shape[1:]}"
+            )
+        if not finite:
+            rows = np.flatnonzero(
+                ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+            )
+            raise ValueError(
+                f"{len(rows)} rows hold NaN or infinite values, first row "
+                f"{rows[0]}: drop or repair them"
+            )
+        return x
+
+    def _refuse_blocked(self, client: str) -> None:
+        if self.on_alarm == "block" and client in self.alarms:
+            alarm = self.alarms[client]
+            raise ClientBlocked(
+                f"client {client!r} is blocked since its query "
+                f"{alarm.query}: {alarm.reason}; nothing was answered or "
+                "billed"
+            )
+
+    def _watch(self, client: str, x: np.ndarray, own: np.ndarray) -> None:
+        for monitor in self._monitors:
+            alarm = monitor.observe(client, x, own.copy())
+            if alarm is not None:
+                self.alarms.setdefault(client, alarm)
+        self._refuse_blocked(client)
+
+    def _reply(self, answer: np.ndarray) -> np.ndarray:
+        """The answer as the client gets it: truncated, rounded, or a label."""
+        if self.returns == "label":
+            return answer.argmax(axis=1)
+        if self._top is not None and self._top < answer.shape[1]:
+            order = np.argsort(-answer, axis=1, kind="stable")
+            answer = answer.copy()
+            np.put_along_axis(answer, order[:, self._top :], 0.0, axis=1)
+        if self.decimals is not None:
+            answer = answer.round(self.decimals)
+        return answer
+
+    def _try_out(self) -> None:
+        rng = np.random.default_rng(0)
+        rows = np.stack(
+            [
+                np.zeros(self.input_shape),
+                *rng.uniform(0, 1, (3, *self.input_shape)),
+            ]
+        )
+        _checked_answer(self._predict_proba(rows), len(rows))
+
+
+def _parse_returns(returns: str) -> int | None:
+    """The k of `"top-k"`; None for the other modes."""
+    if returns in ("probabilities", "label"):
+        return None
+    match = re.fullmatch(r"top-([1-9]\d*)", str(returns))
+    if match is None:
+        raise ValueError(
+            "returns must be 'probabilities', 'label' or 'top-k' with a "
+            f"number for k, as in 'top-3', not {returns!r}"
+        )
+    return int(match[1])
+
+
+def _whole(name: str, value, least: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or value != int(value) or value < least:
+        raise ValueError(
+            f"{name} must be None or a whole number, {least} or more, not "
+            f"{value!r}"
+        )
+    return int(value)
+
+
+def _shape_of(predict_proba, declared) -> tuple[int, ...] | None:
+    """The shape of one row, as declared or as the victim itself tells."""
+    if declared is not None:
+        return tuple(declared)
+    for owner in (predict_proba, getattr(predict_proba, "__self__", None)):
+        if hasattr(owner, "input_shape"):
+            return tuple(owner.input_shape)
+        if hasattr(owner, "n_features_in_"):
+            return (int(owner.n_features_in_),)
+    return None
+
+
+def _checked_answer(answer, n: int) -> np.ndarray:
+    """The victim's answer as float64, or an error if it is no probability."""
+    answer = np.asarray(answer, dtype=np.float64)
+    remedy = "pass a function that returns probability vectors"
+    if answer.ndim != 2 or len(answer) != n or answer.shape[1] < 2:
+        raise ValueError(
+            f"{n} rows were answered by an array of shape {answer.shape}, "
+            f"not ({n}, classes): {remedy}, one row each, two classes or more"
+        )
+    if not np.isfinite(answer).all():
+        raise ValueError(f"the answers hold NaN or infinite values: {remedy}")
+    if answer.min() < -1e-6 or np.abs(answer.sum(axis=1) - 1).max() > 1e-4:
+        raise ValueError(
+            f"the answers are no probability vectors (smallest entry "
+            f"{answer.min():.3g}, row sums {answer.sum(axis=1).min():.3g} to "
+            f"{answer.sum(axis=1).max():.3g}); are they logits? {remedy}, "
+            "for instance the softmax of the logits"
+        )
+    return answer

@@ -1,0 +1,274 @@
+"""Data sets as NumPy arrays: what the package embeds, draws or can fetch.
+
+Nothing is downloaded unless the caller asks for it, and no data set is ever
+replaced by another: an absent one is a `FileNotFoundError` that says how to
+get it.
+"""
+
+import gzip
+import importlib.util
+import os
+import string
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import sklearn.datasets
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn import functional as F
+
+from mexutils._torchvision import torchvision
+from mexutils.cache import cache_dir
+
+__all__ = [
+    "LETTERS",
+    "TABULAR",
+    "Sample",
+    "Split",
+    "data_dir",
+    "emnist_letters",
+    "fashion_mnist",
+    "letters",
+    "mnist",
+    "noise",
+    "tabular",
+]
+
+LETTERS = string.ascii_uppercase + string.ascii_lowercase
+TABULAR = ("breast_cancer", "digits", "iris", "red_wine", "wine")
+
+_FONTS = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
+    *("DejaVuSansMono", "DejaVuSansMono-BoldOblique"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
+    *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
+    *("STIXGeneralBolIta", "cmb10", "cmr10", "cmss10", "cmtt10"),
+)
+_BLOCK = 1000  # letters are drawn in blocks, so that more begin with fewer
+
+
+class Sample(NamedTuple):
+    """Rows and their labels: `x` is (n, ...) float, `y` is (n,) int."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Split(NamedTuple):
+    """A data set in two parts, with the names of its features."""
+
+    train: Sample
+    test: Sample
+    names: tuple[str, ...] = ()
+
+
+def mnist() -> Split:
+    """MNIST: 60,000 and 10,000 digits, (n, 1, 28, 28) float32 in [0, 1].
+
+    The four official files are embedded in the package
+    (LeCun and Cortes; CC BY-SA 3.0).
+    """
+    parts = (
+        Sample(
+            _idx(f"{part}-images-idx3-ubyte.gz", 16)
+            .reshape(-1, 1, 28, 28)
+            .astype(np.float32)
+            / 255,
+            _idx(f"{part}-labels-idx1-ubyte.gz", 8).astype(np.int64),
+        )
+        for part in ("train", "t10k")
+    )
+    return Split(*parts)
+
+
+def _idx(name: str, header: int) -> np.ndarray:
+    """The bytes of an embedded IDX file after its header."""
+    packed = (files("mexutils") / "data" / name).read_bytes()
+    return np.frombuffer(gzip.decompress(packed), np.uint8, offset=header)
+
+
+def letters(n: int = 10_000, seed: int = 0) -> Sample:
+    """Letters drawn from the fonts that matplotlib ships, and warped.
+
+    Every image is one of the 52 letters A-Z, a-z in one of 16 fonts, after a
+    random affine map (rotation, shear, scale, shift) and a random elastic
+    warp. `y` indexes `LETTERS`. The first m of `letters(n, seed)` are
+    `letters(m, seed)`.
+
+    Returns x (n, 1, 28, 28) float32 in [0, 1], y (n,) in 0..51.
+    """
+    n = _count(n)
+    glyphs = _glyphs()
+    x, y = [], []
+    for block in range(-(-n // _BLOCK)):
+        rng = torch.Generator().manual_seed(1_000_003 * seed + block)
+        letter = torch.randint(len(LETTERS), (_BLOCK,), generator=rng)
+        font = torch.randint(len(_FONTS), (_BLOCK,), generator=rng)
+        x.append(_warp(glyphs[font, letter], rng))
+        y.append(letter)
+    return Sample(torch.cat(x)[:n].numpy(), torch.cat(y)[:n].numpy())
+
+
+def _glyphs() -> Tensor:
+    """Every letter in every font, centred: (fonts, 52, 1, 56, 56)."""
+    # matplotlib is looked up, not imported: drawing needs its files alone.
+    spec = importlib.util.find_spec("matplotlib")
+    folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return torch.stack(
+        [
+            torch.stack([_glyph(folder / f"{font}.ttf", c) for c in LETTERS])
+            for font in _FONTS
+        ]
+    )
+
+
+def _glyph(font: Path, letter: str) -> Tensor:
+    """One letter, its longer side 40 of 56 pixels, as MNIST frames digits."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    face = ImageFont.truetype(str(font), 60)
+    left, top, right, bottom = face.getbbox(letter)
+    image = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(image).text((-left, -top), letter, fill=255, font=face)
+    scale = 40 / max(image.size)
+    image = image.resize([max(1, round(side * scale)) for side in image.size])
+    canvas = Image.new("L", (56, 56))
+    canvas.paste(image, ((56 - image.width) // 2, (56 - image.height) // 2))
+    return torch.tensor(np.asarray(canvas), dtype=torch.float32)[None] / 255
+
+
+def _warp(image: Tensor, rng: torch.Generator) -> Tensor:
+    """A random affine map and elastic warp of (n, 1, 56, 56), at half size."""
+    n = len(image)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(n, *shape, generator=rng)
+
+    angle, shear = uniform(-0.45, 0.45), uniform(-0.4, 0.4)
+    width, height = uniform(0.8, 1.4), uniform(0.8, 1.4)
+    cos, sin = angle.cos(), angle.sin()
+    matrix = torch.stack(
+        [
+            torch.stack([cos * width, (shear * cos - sin) * height], -1),
+            torch.stack([sin * width, (shear * sin + cos) * height], -1),
+        ],
+        -2,
+    )
+    affine = torch.cat([matrix, uniform(-0.2, 0.2, 2, 1)], -1)
+    where = F.affine_grid(affine, [n, 1, 56, 56], align_corners=False)
+    bend = uniform(-0.15, 0.15, 2, 5, 5)
+    bend = F.interpolate(bend, (56, 56), mode="bicubic", align_corners=True)
+    where = where + bend.permute(0, 2, 3, 1)
+    warped = F.grid_sample(image, where, align_corners=False)
+    return F.avg_pool2d(warped, 2).clamp(0, 1)
+
+
+def noise(
+    n: int,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> np.ndarray:
+    """n rows of the given shape, every entry uniform in [low, high]."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(low, high, (_count(n), *shape)).astype(np.float32)
+
+
+def tabular(name: str, seed: int = 0, test_size: float = 0.3) -> Split:
+    """A table with every feature scaled to [-1, 1], split at random.
+
+    The protocol of Tramèr et al. (2016): features scaled to [-1, 1], the
+    victim trained on a random 70 %, the rest kept for the test error.
+
+    name: one of `TABULAR`. All but `red_wine` (Cortez et al. 2009, CC BY
+    4.0, embedded: 1,599 wines, 11 features, quality 3 to 8) ship with
+    scikit-learn. Returns float64 rows.
+    """
+    if name == "red_wine":
+        path = files("mexutils") / "data" / "winequality-red.csv"
+        head, *rows = path.read_text().replace('"', "").splitlines()
+        names = head.split(";")[:-1]
+        table = np.array([row.split(";") for row in rows], dtype=float)
+        x, y = table[:, :-1], table[:, -1].astype(int)
+    elif name in TABULAR:
+        table = getattr(sklearn.datasets, f"load_{name}")()
+        x, y, names = table.data, table.target, table.feature_names
+    else:
+        raise ValueError(
+            f"no table is called {name!r}; there are {', '.join(TABULAR)}"
+        )
+    low, high = x.min(0), x.max(0)
+    span = np.where(high > low, high - low, 1.0)  # a constant column stays put
+    x = 2 * (x - low) / span - 1
+    x, x_test, y, y_test = train_test_split(
+        x, y, test_size=test_size, random_state=seed, stratify=y
+    )
+    return Split(Sample(x, y), Sample(x_test, y_test), tuple(map(str, names)))
+
+
+def data_dir() -> Path:
+    """Where data sets that the reader fetched lie (`MEXUTILS_DATA`)."""
+    chosen = os.environ.get("MEXUTILS_DATA")
+    return Path(chosen) if chosen else cache_dir() / "data"
+
+
+def emnist_letters(train: bool = False, download: bool = False) -> Sample:
+    """EMNIST Letters (Cohen et al. 2017): handwritten letters as 28 x 28.
+
+    Despite the name's kinship with MNIST it holds letters only. `y` counts
+    from 0 (a or A) to 25. The files store every image transposed; here they
+    stand upright. The 10,000 test images or fewer may be there alone.
+
+    Raises `FileNotFoundError` where the files are absent and `download` is
+    false; `download=True` fetches about 560 MB by torchvision's own loader.
+    """
+    raw = _fetch(
+        torchvision.datasets.EMNIST,
+        "emnist_letters",
+        train,
+        download,
+        split="letters",
+    )
+    images = raw.data.transpose(1, 2)
+    return Sample(_pixels(images), raw.targets.numpy() - 1)
+
+
+def fashion_mnist(train: bool = False, download: bool = False) -> Sample:
+    """Fashion-MNIST (Xiao et al. 2017): ten kinds of clothes as 28 x 28.
+
+    Raises `FileNotFoundError` where the files are absent and `download` is
+    false; `download=True` fetches about 30 MB by torchvision's own loader.
+    """
+    raw = _fetch(
+        torchvision.datasets.FashionMNIST, "fashion_mnist", train, download
+    )
+    return Sample(_pixels(raw.data), raw.targets.numpy())
+
+
+def _fetch(loader, name: str, train: bool, download: bool, **options):
+    root = data_dir()
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        return loader(root, train=train, download=download, **options)
+    except RuntimeError as error:  # torchvision's word for "not found"
+        raise FileNotFoundError(
+            f"{loader.__name__} is not in {root}. Call "
+            f"datasets.{name}(train={train}, download=True) once to fetch it, "
+            "or set MEXUTILS_DATA to a folder that holds it in torchvision's "
+            "layout."
+        ) from error
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """Bytes (n, 28, 28) as (n, 1, 28, 28) float32 in [0, 1]."""
+    return (images[:, None].float() / 255).contiguous().numpy()
+
+
+def _count(n: int) -> int:
+    if isinstance(n, bool) or n != int(n) or n < 1:
+        raise ValueError(f"n must be a whole number above 0, not {n!r}")
+    return int(n)

@@ -1,0 +1,87 @@
+"""Rewrite a built site's notebooks so that Colab and Jupyter can show them.
+
+The site understands MyST markdown; Colab does not. Callouts become
+quotations, citations become links, and what papermill noted about the
+machine goes.
+
+usage: plain_notebooks.py SITE_SOURCES BIBLIOGRAPHY
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from pybtex.database import Entry, parse_file
+
+CALLOUT = re.compile(
+    r"^:{3,}\{(?P<kind>\w+)\}[ \t]*(?P<title>[^\n]*)\n"
+    r"(?::[\w-]+:[^\n]*\n)*"  # options
+    r"(?P<body>.*?)^:{3,}[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
+CITATION = re.compile(r"\{cite:([pt])\}`([^`]+)`")
+MACHINE = re.compile(r"(/[\w.+-]+)+/(?=(book|mexutils|site-packages)/)")
+
+
+def quotation(match: re.Match[str]) -> str:
+    """A callout as a block quotation with its title in bold."""
+    title = match["title"] or match["kind"].capitalize()
+    lines = [f"**{title}**", "", *match["body"].strip().splitlines()]
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def reference(entry: Entry) -> tuple[str, str, str]:
+    """Who wrote it, when, and where it is."""
+    names = [
+        " ".join(author.prelast_names + author.last_names)
+        for author in entry.persons["author"]
+    ]
+    names = [name.replace("{", "").replace("}", "") for name in names]
+    if names[-1] == "others" or len(names) > 2:
+        who = f"{names[0]} et al."
+    else:
+        who = " and ".join(names)
+    doi = entry.fields.get("doi")
+    where = f"https://doi.org/{doi}" if doi else entry.fields["url"]
+    return who, entry.fields["year"], where
+
+
+def plain(text: str, entries: dict[str, Entry]) -> str:
+    """Markdown that needs no MyST."""
+
+    def citation(match: re.Match[str]) -> str:
+        form, keys = match.groups()
+        works = [reference(entries[key.strip()]) for key in keys.split(",")]
+        if form == "t":
+            return ", ".join(f"[{w} ({y})]({url})" for w, y, url in works)
+        return (
+            "(" + "; ".join(f"[{w}, {y}]({url})" for w, y, url in works) + ")"
+        )
+
+    return CITATION.sub(citation, CALLOUT.sub(quotation, text))
+
+
+def make_plain(sources: Path, bibliography: Path) -> None:
+    """Rewrite every notebook below `sources` in place."""
+    entries = parse_file(str(bibliography), bib_format="bibtex").entries
+    for path in sorted(sources.rglob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.pop("papermill", None)
+        for number, cell in enumerate(notebook.cells):
+            cell.id = f"cell-{number}"  # jupytext draws random ones
+            kept = {key: cell.metadata.get(key) for key in ("tags", "mystnb")}
+            cell.metadata = {
+                key: value for key, value in kept.items() if value
+            }
+            if cell.cell_type == "markdown":
+                cell.source = plain(cell.source, entries)
+            for output in cell.get("outputs", []):
+                if "text" in output:
+                    output["text"] = MACHINE.sub("", output["text"])
+        nbformat.validate(notebook)
+        nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    make_plain(Path(sys.argv[1]), Path(sys.argv[2]))
