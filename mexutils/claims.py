@@ -1,10 +1,11 @@
 """What a chapter claims: measured, held against a range, and recorded."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
-from IPython.display import display
+
+from mexutils.notebook import display
 
 __all__ = ["MIME", "Claim", "Claims", "claims_table"]
 
@@ -29,6 +30,18 @@ class Claim:
     def holds(self) -> bool:
         """Whether the value lies in the range; NaN never does."""
         return self.low <= self.measured <= self.high
+
+    def to_json(self) -> dict[str, str]:
+        """All fields as text, since JSON knows no infinity and no NaN."""
+        return {name: str(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, str]) -> "Claim":
+        """The claim that `to_json` wrote."""
+        numbers = {
+            key: float(kept[key]) for key in ("measured", "low", "high")
+        }
+        return cls(kept["name"], paper=kept["paper"], **numbers)
 
 
 class Claims:
@@ -75,7 +88,7 @@ class Claims:
             {
                 "text/plain": table.to_string(index=False),
                 "text/html": table.to_html(index=False, border=0),
-                MIME: [asdict(claim) for claim in self._claims],
+                MIME: [claim.to_json() for claim in self._claims],
             },
             raw=True,
         )

@@ -137,12 +137,14 @@ def _glyph(font: Path, letter: str) -> Tensor:
     image = image.resize([max(1, round(side * scale)) for side in image.size])
     canvas = Image.new("L", (56, 56))
     canvas.paste(image, ((56 - image.width) // 2, (56 - image.height) // 2))
-    return torch.tensor(np.asarray(canvas), dtype=torch.float32)[None] / 255
+    pixels = torch.tensor(np.asarray(canvas), dtype=torch.float32) / 255
+    # Smoothed, for the warp reads every second pixel.
+    return F.avg_pool2d(pixels[None], 3, 1, 1)
 
 
-def _warp(image: Tensor, rng: torch.Generator) -> Tensor:
+def _warp(glyph: Tensor, rng: torch.Generator) -> Tensor:
     """A random affine map and elastic warp of (n, 1, 56, 56), at half size."""
-    n = len(image)
+    n = len(glyph)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(n, *shape, generator=rng)
@@ -158,12 +160,11 @@ def _warp(image: Tensor, rng: torch.Generator) -> Tensor:
         -2,
     )
     affine = torch.cat([matrix, uniform(-0.2, 0.2, 2, 1)], -1)
-    where = F.affine_grid(affine, [n, 1, 56, 56], align_corners=False)
+    where = F.affine_grid(affine, [n, 1, 28, 28], align_corners=False)
     bend = uniform(-0.15, 0.15, 2, 5, 5)
-    bend = F.interpolate(bend, (56, 56), mode="bicubic", align_corners=True)
+    bend = F.interpolate(bend, (28, 28), mode="bicubic", align_corners=True)
     where = where + bend.permute(0, 2, 3, 1)
-    warped = F.grid_sample(image, where, align_corners=False)
-    return F.avg_pool2d(warped, 2).clamp(0, 1)
+    return F.grid_sample(glyph, where, align_corners=False).clamp(0, 1)
 
 
 def noise(

@@ -8,10 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from cycler import cycler
-from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from mexutils.metrics import interval
+from mexutils.notebook import HTML
 
 __all__ = ["COLOURS", "band", "images", "table", "use_style"]
 
@@ -84,20 +84,20 @@ def images(x, columns: int = 12, titles=None, size: float = 0.62):
     return figure
 
 
-def table(rows, formats: dict[str, str] | None = None) -> HTML:
-    """A table of plain cells: a DataFrame or a list of dictionaries.
+def table(rows, formats=None, columns=None) -> HTML:
+    """A table to look at.
 
+    rows: a DataFrame, a list of dictionaries, or a list of tuples with their
+        `columns`.
     formats: a format for a column, as `{"cost ($)": "{:.2f}"}`.
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=columns)
     formatters = {
-        column: (lambda value, form=form: form.format(value))
-        for column, form in (formats or {}).items()
+        column: form.format for column, form in (formats or {}).items()
     }
-    named = frame.index.name is not None
     return HTML(
         frame.to_html(
-            index=named or frame.index.dtype == object,
+            index=frame.index.name is not None,
             border=0,
             formatters=formatters,
             index_names=False,

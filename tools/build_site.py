@@ -76,7 +76,7 @@ def scoreboard() -> str:
     for chapter in chapters():
         notebook = nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
         claims = [
-            Claim(**claim)
+            Claim.from_json(claim)
             for cell in notebook.cells
             for output in cell.get("outputs", [])
             for claim in output.get("data", {}).get(MIME, [])

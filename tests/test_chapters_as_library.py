@@ -1,0 +1,255 @@
+"""Chapters as modules: what `load_chapter` gives, and who uses whom."""
+
+import ast
+import builtins
+import dis
+import inspect
+import multiprocessing
+import pickle
+import sys
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from types import CodeType
+
+import pytest
+import run_chapters
+from conftest import ROOT
+
+from mexutils import cache, chapters, load_chapter, training, victims
+
+CHAPTERS = run_chapters.chapters()
+PACKAGE = "mexutils.book"
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """Chapters are read anew within the test, and as before after it."""
+    names = [name for name in sys.modules if name.startswith(PACKAGE)]
+    kept = {name: sys.modules.pop(name) for name in names}
+    yield
+    for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+PROBE = '''# ---
+# jupyter: {}
+# ---
+
+# %% [markdown]
+# # A probe
+
+# %%
+import math
+from collections import OrderedDict
+
+claims = print("an experiment ran")
+
+# %% tags=["parameters"]
+seed = 1 / 0
+
+# %%
+LIMIT: int = 3
+LOW, HIGH = -1, math.inf
+mixed, UPPER = 1 / 0, 2
+LATER: int
+
+
+def halve(x):
+    """Half of x."""
+    return x / 2
+
+
+class Copy:
+    """A copy."""
+
+    size = LIMIT
+
+    def fail(self):
+        """Always raise."""
+        return OrderedDict()["absent"]
+
+
+# %%
+for step in range(3):
+    raise RuntimeError("an experiment ran")
+
+if True:
+    hidden = 1 / 0
+
+halve(1 / 0)
+'''
+
+
+@pytest.fixture
+def probe(forgotten, tmp_path, monkeypatch):
+    """A book of two chapters, and the module of the one in a part."""
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "probe.py").write_text(PROBE)
+    (tmp_path / "setting.py").write_text("# %%\nONE = 1\n")
+    monkeypatch.setattr(chapters, "book_dir", lambda: tmp_path)
+    return load_chapter("part/probe")
+
+
+def test_only_definitions_are_executed(probe, capsys):
+    public = {name for name in vars(probe) if not name.startswith("__")}
+    assert public == {
+        *("math", "OrderedDict", "LIMIT", "LOW", "HIGH", "halve", "Copy")
+    }
+    assert (3, -1, float("inf")) == (probe.LIMIT, probe.LOW, probe.HIGH)
+    assert probe.halve(3) == 1.5
+    assert capsys.readouterr().out == ""
+
+
+def test_docstrings_and_sources_are_kept(probe):
+    assert probe.halve.__doc__ == "Half of x."
+    assert probe.Copy.__doc__ == "A copy."
+    assert probe.Copy.fail.__doc__ == "Always raise."
+    assert inspect.getsource(probe.halve) in PROBE
+
+
+def test_an_error_points_at_its_line_of_the_chapter(probe, tmp_path):
+    with pytest.raises(KeyError) as failure:
+        probe.Copy().fail()
+    last = traceback.extract_tb(failure.value.__traceback__)[-1]
+    assert last.filename == str(tmp_path / "part" / "probe.py")
+    assert last.line == 'return OrderedDict()["absent"]'
+    assert PROBE.splitlines()[last.lineno - 1].strip() == last.line
+
+
+def test_a_chapter_is_loaded_once(probe):
+    assert load_chapter("part/probe") is probe
+    assert load_chapter("part/probe.py") is probe
+    assert probe.__name__ == f"{PACKAGE}.part.probe"
+
+
+def test_a_chapter_leaves_no_file_behind(probe, tmp_path):
+    assert sorted(p.name for p in tmp_path.rglob("*.py*")) == [
+        *("probe.py", "setting.py")
+    ]
+
+
+@pytest.mark.parametrize("name", ["part/prob", "../setting", "part", ""])
+def test_an_unknown_chapter_is_refused_with_a_list(probe, name):
+    with pytest.raises(FileNotFoundError, match="part/probe, setting"):
+        load_chapter(name)
+
+
+# --- the chapters of this book --------------------------------------------
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_loading_a_chapter_runs_no_experiment(chapter, forgotten, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("loading the chapter runs an experiment")
+
+    monkeypatch.setattr(training, "fit", refuse)
+    monkeypatch.setattr(victims, "cached", refuse)
+    monkeypatch.setattr(cache, "cached", refuse)
+    monkeypatch.setattr("matplotlib.pyplot.show", refuse)
+    start = time.monotonic()
+    load_chapter(chapter)
+    assert time.monotonic() - start < 5
+
+
+def functions_and_classes(module):
+    """What the chapter itself defines."""
+    return [
+        value
+        for value in vars(module).values()
+        if inspect.isfunction(value) or inspect.isclass(value)
+        if value.__module__ == module.__name__
+    ]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_a_chapter_defines_can_be_pickled(chapter):
+    for value in functions_and_classes(load_chapter(chapter)):
+        assert pickle.loads(pickle.dumps(value)) is value
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if "/" in c])
+def test_what_a_technique_offers_is_documented(chapter):
+    silent = [
+        value.__name__
+        for value in functions_and_classes(load_chapter(chapter))
+        if not value.__name__.startswith("_") and not value.__doc__
+    ]
+    assert silent == []
+
+
+def test_a_worker_process_can_use_what_chapters_define():
+    values = [
+        value
+        for chapter in CHAPTERS
+        for value in functions_and_classes(load_chapter(chapter))
+    ]
+    if not values:
+        pytest.skip("no chapter defines anything yet")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        sources = list(pool.map(inspect.getsource, values, timeout=120))
+    assert sources == list(map(inspect.getsource, values))
+
+
+def global_names(code: CodeType):
+    """Every global name that the code or code inside it looks up."""
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL":
+            yield step.argval
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from global_names(inner)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_functions_use_only_names_that_a_loaded_chapter_has(chapter):
+    module = load_chapter(chapter)
+    code = module.__spec__.loader.get_code(module.__name__)
+    known = vars(module).keys() | vars(builtins).keys()
+    assert set(global_names(code)) - known == set()
+
+
+# --- who uses whom --------------------------------------------------------
+
+FLOORS = ["", "attacks/", "defenses/", "comparison/"]
+
+
+def floor(chapter):
+    return next(i for i in (3, 2, 1, 0) if chapter.startswith(FLOORS[i]))
+
+
+def uses(path):
+    """The modules that the script imports and the chapters that it loads."""
+    imported, loaded = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{a.name}" for a in node.names}
+        elif isinstance(node, ast.Call) and "load_chapter" in (
+            getattr(node.func, "id", ""),
+            getattr(node.func, "attr", ""),
+        ):
+            loaded.add(ast.literal_eval(node.args[0]))
+    return imported, loaded
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_uses_only_the_floors_below(chapter):
+    imported, loaded = uses(ROOT / "book" / f"{chapter}.py")
+    assert not {name for name in imported if name.startswith(PACKAGE)}
+    assert not {name for name in imported if name.startswith(("tools", "."))}
+    assert loaded <= set(CHAPTERS)
+    assert all(floor(other) < floor(chapter) for other in loaded)
+    if floor(chapter) <= 1:
+        assert not loaded
+        assert "mexutils.load_chapter" not in imported
+
+
+def test_the_helpers_know_no_chapter():
+    for path in (ROOT / "mexutils").glob("*.py"):
+        imported, loaded = uses(path)
+        assert not loaded, path
+        assert not {n for n in imported if n.startswith((PACKAGE, "book"))}

@@ -1,0 +1,203 @@
+"""The house rules: the form of a chapter, and what the files may hold."""
+
+import ast
+import os
+import re
+import sys
+from importlib.metadata import packages_distributions
+
+import jupytext
+import pytest
+import run_chapters
+from conftest import ROOT
+
+CHAPTERS = run_chapters.chapters()
+TECHNIQUES = [c for c in CHAPTERS if c.startswith(("attacks/", "defenses/"))]
+
+
+def script(chapter):
+    return (ROOT / "book" / f"{chapter}.py").read_text()
+
+
+def cells(chapter, kind):
+    notebook = jupytext.reads(script(chapter), fmt="py:percent")
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+def tagged(chapter, tag):
+    code = cells(chapter, "code")
+    return [c.source for c in code if tag in c.metadata.get("tags", [])]
+
+
+# --- the form of a chapter ------------------------------------------------
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_code_fits_the_page(chapter):
+    long = [
+        line
+        for cell in cells(chapter, "code")
+        for line in cell.source.splitlines()
+        if len(line) > 79
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_cell_fits_the_screen(chapter):
+    long = [
+        cell.source.splitlines()[0]
+        for cell in cells(chapter, "code")
+        if len(cell.source.splitlines()) > 35
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_begins_with_its_title_and_a_plain_paragraph(chapter):
+    first = cells(chapter, "markdown")[0].source.splitlines()
+    assert first[0].startswith("# ")
+    assert re.match(r"\w", first[2])
+
+
+@pytest.mark.parametrize("chapter", TECHNIQUES)
+def test_a_technique_has_the_parts_of_a_chapter(chapter):
+    text = "\n".join(cell.source for cell in cells(chapter, "markdown"))
+    headings = re.findall(r"^#{2,3} (.+)$", text, re.MULTILINE)
+    wanted = [
+        *("question", "idea", "scratch", "work", "break", "bill"),
+        *("this run", "exercise", "recap", "references"),
+    ]
+    found = " | ".join(headings).lower()
+    assert [part for part in wanted if part not in found] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_chapter_begins_with_the_same_setup(chapter):
+    (setup,) = tagged(chapter, "remove-cell")
+    assert setup == cells(chapter, "code")[0].source
+    assert setup == tagged(CHAPTERS[0], "remove-cell")[0]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_has_one_cell_of_parameters_with_a_seed(chapter):
+    (parameters,) = tagged(chapter, "parameters")
+    assert re.search(r"^seed = \d+", parameters, re.MULTILINE)
+    assert all(
+        isinstance(node, ast.Assign) for node in ast.parse(parameters).body
+    )
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_checks_its_claims_after_the_last_of_them(chapter):
+    source = script(chapter)
+    (check,) = re.finditer(r"^claims\.check\(\)", source, re.MULTILINE)
+    last = [match.start() for match in re.finditer(r"claims\.add\(", source)]
+    assert last and max(last) < check.start()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_figure_has_words(chapter):
+    wordless = [
+        cell.source.splitlines()[0]
+        for cell in cells(chapter, "code")
+        if "plt.show()" in cell.source
+        and len(
+            cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        )
+        < 20
+    ]
+    assert wordless == []
+
+
+# --- what the files hold --------------------------------------------------
+
+
+def texts(paths):
+    """Every file that is text, with its path."""
+    for path in paths:
+        try:
+            yield path, path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+def hits(pattern, paths):
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line[:100]}"
+        for path, text in texts(paths)
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+def test_no_file_names_a_folder_of_a_machine(project_files):
+    folders = "|".join(("work", "tmp", "root", "opt", "home"))
+    assert hits(rf"(^|[^A-Za-z0-9_.])/({folders})/", project_files) == []
+
+
+def test_no_file_names_a_package_registry(project_files):
+    names = [("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org")]
+    hosts = "|".join(r"\.".join(name) for name in names)
+    assert hits(hosts, project_files) == []
+
+
+def test_no_notebook_and_no_large_file_is_kept(project_files):
+    kept = [p for p in project_files if p.suffix == ".ipynb"]
+    large = [p for p in project_files if p.stat().st_size > 12 * 2**20]
+    assert kept + large == []
+
+
+def requirements():
+    """The lines of requirements.txt, without titles."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_requirement_says_what_it_is_for():
+    silent = [
+        line
+        for line in requirements()
+        if not re.fullmatch(r"[\w.-]+[=<>!][^\s#]+\s+# \S.{4,}", line)
+    ]
+    assert silent == []
+
+
+def imported(path):
+    """The top-level modules that a script imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def test_every_library_in_use_is_required():
+    folders = ("mexutils", "book", "tools", "tests")
+    scripts = [p for f in folders for p in (ROOT / f).rglob("*.py")]
+    own = {path.stem for path in scripts} | set(folders)
+    used = {name for path in scripts for name in imported(path)}
+    distributions = packages_distributions()
+    named = {
+        normal(re.match(r"[\w.-]+", line).group()) for line in requirements()
+    }
+    missing = {
+        name
+        for name in used - own - set(sys.stdlib_module_names)
+        if not named & {normal(d) for d in distributions.get(name, [name])}
+    }
+    assert missing == set()
+
+
+def test_the_commands_of_the_readme_exist():
+    targets = re.findall(
+        r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    assert {"book", "test", "lint", "clean"} <= set(targets)
+    readme = (ROOT / "README.md").read_text()
+    assert "make book" in readme and "make test" in readme
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -1,0 +1,280 @@
+"""The built website: links, words for pictures, notebooks, and its looks."""
+
+import os
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import _browser
+import nbformat
+import pytest
+import run_chapters
+from conftest import ROOT
+
+SITE = ROOT / "_build" / "html"
+# Noted before any test can set it.
+IN_CI = bool(os.environ.get("CI"))
+CHAPTERS = run_chapters.chapters()
+PAGES = re.findall(
+    r"^\s*(?:- file|root): (\S+)", (ROOT / "_toc.yml").read_text(), re.M
+)
+# The references of `link` that a browser fetches.
+FETCHED = {"stylesheet", "icon", "preload", "modulepreload", "manifest"}
+
+
+@pytest.fixture(autouse=True)
+def site():
+    """The folder of the built site; without it there is nothing to test."""
+    if not (SITE / "index.html").is_file():
+        (pytest.fail if IN_CI else pytest.skip)("run make book first")
+    return SITE
+
+
+class Page(HTMLParser):
+    """The parts of a page that the tests ask about."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.anchors, self.links, self.resources = set(), [], []
+        self.images, self.meta = [], {}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors |= {attrs.get("id"), attrs.get("name")} - {None}
+        if tag == "a" and attrs.get("href"):
+            self.links.append(attrs["href"])
+        elif tag == "link":
+            if set(attrs.get("rel", "").split()) & FETCHED:
+                self.resources.append(attrs["href"])
+        elif tag != "a" and attrs.get("src"):
+            self.resources.append(attrs["src"])
+        if tag == "img":
+            self.images.append(attrs)
+        if tag == "meta" and "name" in attrs:
+            self.meta[attrs["name"]] = attrs.get("content", "")
+
+
+@cache
+def parsed(path):
+    return Page(path)
+
+
+def html_pages():
+    """The site's pages; what the theme keeps in _static is no page."""
+    paths = sorted(SITE.rglob("*.html"))
+    return [parsed(p) for p in paths if SITE / "_static" not in p.parents]
+
+
+def is_external(address):
+    parts = urlsplit(address)
+    return parts.scheme not in ("", "data") or bool(parts.netloc)
+
+
+def target(page, address):
+    """The file that an internal address names, and the place in it."""
+    parts = urlsplit(address)
+    base = page.path.relative_to(SITE).as_posix()
+    below = urljoin(f"/{base}", unquote(parts.path)).lstrip("/")
+    path = SITE / below
+    return (path / "index.html" if path.is_dir() else path), parts.fragment
+
+
+# --- what a page links to and loads ---------------------------------------
+
+
+def test_every_listed_page_is_there():
+    missing = [page for page in PAGES if not (SITE / f"{page}.html").is_file()]
+    assert missing == []
+    assert (SITE / ".nojekyll").is_file()
+
+
+def test_no_internal_link_is_broken():
+    broken = []
+    for page in html_pages():
+        for address in page.links + page.resources:
+            if is_external(address) or address.startswith("data:"):
+                continue
+            path, place = target(page, address)
+            found = path.is_file()
+            if found and place and path.suffix == ".html":
+                found = unquote(place) in parsed(path).anchors
+            if not found:
+                broken.append(f"{page.path.relative_to(SITE)}: {address}")
+    assert broken == []
+
+
+def test_no_page_loads_anything_from_elsewhere():
+    outside = [
+        f"{page.path.relative_to(SITE)}: {address}"
+        for page in html_pages()
+        for address in page.resources
+        if is_external(address)
+    ]
+    for sheet in SITE.rglob("*.css"):
+        addresses = re.findall(
+            r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s]+)",
+            sheet.read_text(encoding="utf-8"),
+        )
+        outside += [f"{sheet.relative_to(SITE)}: {a}" for a in addresses]
+    assert outside == []
+
+
+# --- what machines and people who cannot see it read -----------------------
+
+
+def test_every_image_has_words():
+    wordless = [
+        f"{page.path.relative_to(SITE)}: {image.get('src', '')[:60]}"
+        for page in html_pages()
+        for image in page.images
+        if not (image.get("alt") or "").strip()
+    ]
+    assert wordless == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_words_of_a_figure_describe_it(chapter):
+    figures = [
+        image
+        for image in parsed(SITE / f"{chapter}.html").images
+        if "_images/" in image["src"]
+    ]
+    assert figures
+    short = [f["alt"] for f in figures if len(f.get("alt") or "") < 20]
+    assert short == []
+    assert len({figure["alt"] for figure in figures}) == len(figures)
+    own_file = [f for f in figures if Path(f["src"]).name in f["alt"]]
+    assert own_file == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_describes_itself(page):
+    description = parsed(SITE / f"{page}.html").meta.get("description", "")
+    assert len(description) >= 20
+    assert "{" not in description and "$" not in description
+
+
+# --- the notebooks that the site offers ------------------------------------
+
+
+@cache
+def notebook(chapter):
+    path = SITE / "_sources" / f"{chapter}.ipynb"
+    return nbformat.read(path, as_version=4)
+
+
+def test_the_site_offers_every_chapter_and_no_other_notebook():
+    sources = SITE / "_sources"
+    offered = {
+        path.relative_to(sources).with_suffix("").as_posix()
+        for path in sources.rglob("*.ipynb")
+    }
+    assert offered == set(CHAPTERS)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_an_offered_notebook_is_valid_and_executed(chapter):
+    nbformat.validate(notebook(chapter))
+    cells = [c for c in notebook(chapter).cells if c.cell_type == "code"]
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    assert "import mexutils" in cells[0].source
+    assert "--no-deps" in cells[0].source
+    errors = [
+        output.ename
+        for cell in cells
+        for output in cell.outputs
+        if output.output_type == "error"
+    ]
+    assert errors == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_an_offered_notebook_reads_well_without_the_site(chapter):
+    left = [
+        line
+        for cell in notebook(chapter).cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if re.search(r":::|\{[a-z][a-z:]*\}`|^```\{", line)
+    ]
+    assert left == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_an_offered_notebook_names_no_folder_of_the_machine(chapter):
+    text = (SITE / "_sources" / f"{chapter}.ipynb").read_text()
+    folders = "|".join(("work", "tmp", "root", "home", "opt"))
+    found = re.findall(rf"(?<![\w.:/-])/(?:{folders})/.{{,40}}", text)
+    assert found == []
+    assert str(ROOT) not in text
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_colab_opens_the_notebook_that_the_site_offers(chapter):
+    (address,) = {
+        link
+        for link in parsed(SITE / f"{chapter}.html").links
+        if link.startswith("https://colab.research.google.com/")
+    }
+    pattern = (
+        rf".*/github/[\w-]+/[\w-]+/blob/gh-pages/_sources/{chapter}.ipynb"
+    )
+    assert re.fullmatch(pattern, address)
+
+
+# --- what a reader sees ---------------------------------------------------
+
+KINDS = [
+    (width, scheme) for width in (1280, 390) for scheme in ("light", "dark")
+]
+FORMULAS = """() => {
+    const formulas = [...document.querySelectorAll('.math')];
+    const copy = document.querySelector('main').cloneNode(true);
+    const apart = 'pre, code, script, style, mjx-container';
+    copy.querySelectorAll(apart).forEach(part => part.remove());
+    return {
+        raw: formulas.filter(f => !f.querySelector('mjx-container'))
+            .map(f => f.textContent),
+        wrong: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')]
+            .map(f => f.textContent),
+        left: copy.textContent.match(
+            /.{0,20}(\\$\\$|\\\\\\(|\\\\\\[).{0,20}/g),
+    };
+}"""
+WIDTHS = """() => {
+    const page = document.documentElement;
+    return [page.scrollWidth, page.clientWidth];
+}"""
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """One window for each width and colour scheme, and the site's address."""
+    if _browser.CHROMIUM is None:
+        pytest.skip("no Chromium found")
+    if not SITE.is_dir():
+        pytest.skip("run make book first")
+    with (
+        _browser.serving(SITE) as address,
+        _browser.views(KINDS) as views,
+    ):
+        yield address, views
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_looks_right_in_chromium(windows, page):
+    address, views = windows
+    for (width, scheme), view in views.items():
+        seen = f"{page} at {width} pixels, {scheme}"
+        view.open(f"{address}/{page}.html")
+        formulas = view.page.evaluate(FORMULAS)
+        wide, room = view.page.evaluate(WIDTHS)
+        assert view.faults == [], seen
+        assert wide <= room, f"{seen}: {wide} pixels wide"
+        assert not any(formulas.values()), f"{seen}: {formulas}"
+        theme = view.page.evaluate("document.documentElement.dataset.theme")
+        assert theme == scheme, seen
