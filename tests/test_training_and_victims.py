@@ -203,23 +203,23 @@ def test_a_failed_making_leaves_nothing_behind(own_cache):
 
 def test_two_processes_make_a_file_once(own_cache, tmp_path):
     code = """
-import sys, time
-from mexutils.cache import cached
+import os, runpy, sys, time
+cached = runpy.run_path(sys.argv.pop(1))["cached"]
 def make():
     print("made", flush=True)
     time.sleep(1)
     return b"content"
 open(sys.argv[1], "w").close()
-while not all(map(__import__("os").path.exists, sys.argv[1:])):
+while not all(map(os.path.exists, sys.argv[1:])):
     time.sleep(0.01)
 assert cached("a", make) == b"content"
 """
+    module = str(ROOT / "mexutils" / "cache.py")
     ready = [str(tmp_path / "ready-1"), str(tmp_path / "ready-2")]
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", code, *order],
+            [sys.executable, "-c", code, module, *order],
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         for order in (ready, ready[::-1])
     ]

@@ -1,0 +1,206 @@
+"""KnockoffNets, from its chapter, against hand values and second routes."""
+
+import numpy as np
+import pytest
+import torch
+
+from mexutils import BudgetExceeded, PredictionAPI, datasets, load_chapter
+
+knockoff_nets = load_chapter("attacks/knockoff_nets")
+
+
+class OnlyQuery:
+    """What an attacker meets: `query` and nothing else."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, query):
+        self.query = query
+
+
+def brightness(x):
+    """A victim whose class says in which fifth of the width the ink is."""
+    columns = x.reshape(len(x), 28, 28)[:, :, :25].reshape(len(x), 28, 5, 5)
+    ink = columns.sum((1, 3)) + 1e-3
+    both = np.concatenate([ink, ink[:, ::-1] * 0.5], axis=1)
+    return both / both.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return datasets.letters(400, seed=3)
+
+
+@pytest.fixture
+def groups(pool):
+    return {
+        "low": {str(k): np.flatnonzero(pool.y == k) for k in range(26)},
+        "high": {str(k): np.flatnonzero(pool.y == k) for k in range(26, 52)},
+    }
+
+
+def test_the_random_policy_repeats_no_picture():
+    rng = np.random.default_rng(0)
+    assert sorted(knockoff_nets.random_policy(50, 50, rng)) == list(range(50))
+    with pytest.raises(ValueError, match="enlarge the pool"):
+        knockoff_nets.random_policy(50, 51, rng)
+
+
+def test_knockoff_learns_the_victim_and_spends_its_budget(pool):
+    api = PredictionAPI(brightness, budget=400)
+    model = knockoff_nets.knockoff(api, pool.x, 400, seed=0)
+    guess = model(torch.tensor(datasets.letters(300, seed=9).x)).argmax(1)
+    truth = brightness(datasets.letters(300, seed=9).x).argmax(1)
+    assert (guess.numpy() == truth).mean() > 0.8
+    assert api.ledger.queries == 400
+
+
+def test_a_budget_that_is_too_small_costs_nothing(pool):
+    api = PredictionAPI(brightness, budget=99)
+    with pytest.raises(BudgetExceeded):
+        knockoff_nets.knockoff(api, pool.x, 100, seed=0)
+    assert api.ledger.queries == 0
+
+
+def test_bandit_step_is_the_published_formula():
+    node = knockoff_nets.Node({name: [0] for name in "abcd"})
+    node.preferences[:] = [0.3, -0.2, 0.0, 1.1]
+    node.counts[:] = [0, 0, 4, 0]
+    before = node.preferences.copy()
+    pi = np.exp(before) / np.exp(before).sum()
+    node.learn(2, advantage=0.6)
+    expected = before - 0.6 / 5 * pi
+    expected[2] = before[2] + 0.6 / 5 * (1 - pi[2])
+    np.testing.assert_allclose(node.preferences, expected, atol=1e-15)
+
+
+def test_bandit_step_climbs_the_expected_reward():
+    """Averaged over the policy, the step is the gradient of E[reward]."""
+    values = np.array([0.1, 0.9, 0.4])
+
+    def expected_reward(preferences):
+        weights = np.exp(preferences)
+        return (weights / weights.sum()) @ values
+
+    start = np.array([0.2, -0.1, 0.3])
+    steps = []
+    for action in range(3):
+        node = knockoff_nets.Node({name: [0] for name in "abc"})
+        node.preferences[:] = start
+        node.learn(action, values[action] - values.mean())
+        steps.append(node.preferences - start)
+    pi = np.exp(start) / np.exp(start).sum()
+    numeric = [
+        (expected_reward(start + h) - expected_reward(start - h)) / 2e-6
+        for h in 1e-6 * np.eye(3)
+    ]
+    np.testing.assert_allclose(pi @ np.array(steps), numeric, atol=1e-8)
+
+
+def test_a_used_up_child_is_drawn_no_more():
+    rng = np.random.default_rng(0)
+    root = knockoff_nets.label_tree({"a": [0, 1], "b": {"c": [2]}}, rng)
+    numbers = [knockoff_nets.draw(root, rng)[0] for _ in range(3)]
+    assert sorted(numbers) == [0, 1, 2]
+    assert len(root) == 0
+
+
+def test_rewards_on_hand_values():
+    answers = np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]])
+    recent = np.array([0.5, 0.3, 0.2])
+    guesses = np.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
+    np.testing.assert_allclose(
+        knockoff_nets.certainty(answers, recent, guesses), [0.5, 0.25]
+    )
+    np.testing.assert_allclose(
+        knockoff_nets.diversity(answers, recent, guesses), [0.2, 0.3]
+    )
+    by_torch = torch.nn.functional.cross_entropy(
+        torch.tensor(guesses).log(), torch.tensor(answers), reduction="none"
+    )
+    np.testing.assert_allclose(
+        knockoff_nets.loss(answers, recent, guesses), by_torch.numpy()
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 8, 50])
+def test_adaptive_spends_exactly_its_budget(pool, groups, batch):
+    api = PredictionAPI(brightness)
+    images, answers, trace = knockoff_nets.adaptive_policy(
+        api, pool.x, groups, 50, seed=1, batch=batch
+    )
+    assert api.ledger.queries == len(images) == len(trace) == 50
+    np.testing.assert_allclose(answers, brightness(images))
+    assert len(np.unique(images, axis=0)) == 50  # nothing is paid twice
+    assert all(0 <= step["reward"] <= 1 for step in trace)
+
+
+def test_adaptive_prefers_the_branch_that_is_rewarded(pool):
+    """Pictures of the first branch get certain answers, the others none."""
+    bright = np.zeros((200, 1, 28, 28), np.float32)
+    bright[:, :, :, :5] = np.linspace(0.5, 1, 200)[:, None, None, None]
+    flat = np.full((200, 1, 28, 28), 0.5, np.float32)
+    groups = {"sure": np.arange(200), "unsure": np.arange(200, 400)}
+    ends = []
+    for seed in range(5):
+        _, _, trace = knockoff_nets.adaptive_policy(
+            OnlyQuery(brightness),
+            np.concatenate([bright, flat]),
+            groups,
+            150,
+            seed,
+            rewards=("certainty",),
+        )
+        np.testing.assert_allclose(trace[0]["policy"], 0.5)
+        ends.append(trace[-1]["policy"][0])
+    assert np.mean(ends) > 0.7
+
+
+def test_the_online_guess_is_read_before_the_step(pool):
+    online = knockoff_nets.OnlineSubstitute(seed=0)
+    with torch.no_grad():
+        logits = online.model(torch.tensor(pool.x[:8]))
+    before = logits.double().softmax(1).numpy()
+    guess = online.guess_then_learn(pool.x[:8], brightness(pool.x[:8]))
+    np.testing.assert_allclose(guess, before, atol=1e-6)
+    again = online.guess_then_learn(pool.x[:8], brightness(pool.x[:8]))
+    assert np.abs(again - before).max() > 1e-6
+
+
+def test_labels_become_one_hot():
+    np.testing.assert_array_equal(
+        knockoff_nets.as_probabilities(np.array([2, 0]), 3),
+        [[0, 0, 1], [1, 0, 0]],
+    )
+
+
+def test_attacks_use_the_query_alone(pool, groups):
+    api = OnlyQuery(brightness)
+    knockoff_nets.knockoff(api, pool.x, 20, seed=0)
+    knockoff_nets.adaptive_policy(api, pool.x, groups, 20, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"rewards": ("luck",)}, "luck"),
+        ({"rewards": ()}, "none"),
+        ({"budget": 401}, "enlarge"),
+        ({"budget": 0}, "at least 1"),
+        ({"groups": [1, 2]}, "dictionary"),
+    ],
+)
+def test_bad_input_is_refused_before_a_query(pool, groups, change, word):
+    api = PredictionAPI(brightness)
+    arguments = {"groups": groups, "budget": 10, "seed": 0} | change
+    with pytest.raises(ValueError, match=word):
+        knockoff_nets.adaptive_policy(api, pool.x, **arguments)
+    assert api.ledger.queries == 0
+
+
+def test_blots_repeat_with_their_seed():
+    first = knockoff_nets.blots(5, seed=1)
+    assert first.shape == (5, 1, 28, 28)
+    assert first.min() >= 0 and first.max() <= 1
+    np.testing.assert_array_equal(first, knockoff_nets.blots(5, seed=1))
+    assert not np.array_equal(first, knockoff_nets.blots(5, seed=2))
