@@ -85,19 +85,22 @@ steps = 200
 # The next figure shows the two sides, and where the thief stands.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The market. Left of the dashed line everything is the owner's; the attacker is a client like the others, and keeps the answers. Drawn after Fig. 1 of the survey."}, "image": {"alt": "Diagram: on the owner's side training data feed training, which yields the victim f behind the prediction API with its ledger; on the other side benign clients and the attacker send queries x and receive answers f(x) and a bill; the attacker trains a substitute on the pairs."}}
-def box(ax, x, y, text, colour, width=1.9):
+# %% tags=["hide-input"]
+def box(ax, x, y, text, colour):
+    """One actor of the market."""
     style = dict(boxstyle="round,pad=0.45", fc="white", ec=colour, lw=1.8)
     ax.text(x, y, text, ha="center", va="center", bbox=style, color="black")
 
 
 def arrow(ax, start, end, text="", shift=0.22):
+    """What goes from one actor to another."""
     look = dict(arrowstyle="-|>", color="0.35", shrinkA=2, shrinkB=2)
     ax.annotate("", end, start, arrowprops=look)
     middle = (np.add(start, end) / 2) + [0, shift]
     ax.text(*middle, text, ha="center", fontsize=8.5, color="0.25")
 
 
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The market. Left of the dashed line everything is the owner's; the attacker is a client like the others, and keeps the answers. Drawn after Fig. 1 of the survey."}, "image": {"alt": "Diagram: on the owner's side training data feed training, which yields the victim f behind the prediction API with its ledger; on the other side benign clients and the attacker send queries x and receive answers f(x) and a bill; the attacker trains a substitute on the pairs."}}
 blue, orange, green = (
     plotting.COLOURS[name] for name in ("blue", "orange", "green")
 )
@@ -323,18 +326,18 @@ copies = {
 
 
 # %%
-def scores(answers):
-    """Accuracy, fidelity and relative accuracy of answers to the test set."""
+def scores(answers, labels, truth):
+    """Accuracy, fidelity and relative accuracy of a copy's answers."""
     return {
-        "accuracy": metrics.accuracy(answers, test.y),
+        "accuracy": metrics.accuracy(answers, truth),
         "fidelity": metrics.fidelity(answers, labels),
-        "relative accuracy": metrics.relative_accuracy(
-            answers, labels, test.y
-        ),
+        "relative accuracy": metrics.relative_accuracy(answers, labels, truth),
     }
 
 
-imaginary = {name: scores(copy) for name, copy in copies.items()}
+imaginary = {
+    name: scores(copy, labels, test.y) for name, copy in copies.items()
+}
 
 # %% tags=["hide-input"]
 percent = {key: "{:.2%}" for key in imaginary["always right"]}
@@ -368,7 +371,7 @@ plotting.table(
 
 
 # %%
-def copy_from(images, answers, seed):
+def copy_from(images, answers, steps, seed):
     """A network trained on images and the probabilities they got."""
     torch.manual_seed(seed)
     model = training.lenet(normalise=True)
@@ -394,7 +397,7 @@ for trial in range(seed, seed + n_seeds):
         ("random-query", noise, on_noise),
         ("in-distribution", own, on_own),
     ):
-        model = copy_from(images, given, trial)
+        model = copy_from(images, given, steps, trial)
         guess = training.predict_proba(model, test.x)
         measured[name].append(metrics.labels_of(guess))
     billed.append((api.ledger.queries, len(noise) + len(own)))
@@ -402,7 +405,7 @@ for trial in range(seed, seed + n_seeds):
 # %% tags=["hide-input"]
 rows = []
 for name, copies in measured.items():
-    per_seed = [scores(copy) for copy in copies]
+    per_seed = [scores(copy, labels, test.y) for copy in copies]
     rows.append(
         {"copy": name}
         | {

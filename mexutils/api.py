@@ -8,6 +8,7 @@ owner's defenses and monitors.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -165,7 +166,7 @@ class PredictionAPI:
             raise ValueError(
                 f"on_alarm must be 'flag' or 'block', not {on_alarm!r}"
             )
-        if not (np.isfinite(price_per_1000) and price_per_1000 >= 0):
+        if not (_is_finite(price_per_1000) and price_per_1000 >= 0):
             raise ValueError(
                 "price_per_1000 must be a number of dollars, 0 or more, not "
                 f"{price_per_1000!r}"
@@ -204,9 +205,10 @@ class PredictionAPI:
                 "left: nothing was answered or billed; send fewer rows"
             )
         own = _checked_answer(self._predict_proba(x), len(x))
-        answer = own
+        answer = own.copy()  # what the client does to it is the client's
         for defense in self._defenses:
-            answer = _checked_answer(defense(x, answer.copy()), len(x))
+            answer = defense(x.copy(), answer.copy())
+            answer = _checked_answer(answer, len(x))
         self._watch(client, x, own)
         self.input_shape = x.shape[1:]
         self.ledger.bill(client, len(x))
@@ -222,7 +224,7 @@ class PredictionAPI:
                 "with every row equally long"
             ) from error
         shape = self.input_shape
-        if x.ndim < 2 or len(x) == 0:
+        if x.ndim < 2 or x.size == 0:
             raise ValueError(
                 f"a batch of rows is needed, not an array of shape {x.shape}: "
                 "one row travels as x[None]"
@@ -296,7 +298,7 @@ def _parse_returns(returns: str) -> int | None:
 def _whole(name: str, value, least: int) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or value != int(value) or value < least:
+    if not _is_finite(value) or value != int(value) or value < least:
         raise ValueError(
             f"{name} must be None or a whole number, {least} or more, not "
             f"{value!r}"
@@ -304,10 +306,22 @@ def _whole(name: str, value, least: int) -> int | None:
     return int(value)
 
 
+def _is_finite(value) -> bool:
+    """Whether the value is one finite number."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and bool(np.isfinite(value))
+
+
 def _shape_of(predict_proba, declared) -> tuple[int, ...] | None:
     """The shape of one row, as declared or as the victim itself tells."""
     if declared is not None:
-        return tuple(declared)
+        sides = declared if isinstance(declared, (tuple, list)) else ()
+        if not (sides and all(_is_finite(n) and n >= 1 for n in sides)):
+            raise ValueError(
+                "input_shape must be a tuple of whole numbers above 0, as "
+                f"(28, 28) or (30,), not {declared!r}"
+            )
+        return tuple(_whole("input_shape", n, least=1) for n in sides)
     for owner in (predict_proba, getattr(predict_proba, "__self__", None)):
         if hasattr(owner, "input_shape"):
             return tuple(owner.input_shape)

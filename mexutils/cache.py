@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from filelock import FileLock
 
@@ -28,9 +29,11 @@ def cache_dir() -> Path:
     folder = Path(chosen) if chosen else Path.home() / ".cache" / "mexutils"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise RuntimeError(
-            f"the cache folder {folder} cannot be made ({error}); "
+            f"the cache folder {folder} cannot be written ({error}); "
             "set MEXUTILS_CACHE to a folder that you may write to"
         ) from error
     return folder

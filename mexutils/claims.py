@@ -64,7 +64,7 @@ class Claims:
         Raises `ValueError` where the range is open on both sides or empty,
         or the name is taken: such a claim could not fail.
         """
-        if not (math.isfinite(low) or math.isfinite(high)) or low > high:
+        if not (math.isfinite(low) or math.isfinite(high)) or not low <= high:
             raise ValueError(
                 f"claim {name!r} accepts [{low}, {high}]: give a low or a "
                 "high end that a broken technique would miss"

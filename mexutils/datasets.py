@@ -10,6 +10,7 @@ import importlib.util
 import os
 import string
 from importlib.resources import files
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,9 +192,9 @@ def tabular(name: str, seed: int = 0, test_size: float = 0.3) -> Split:
     """
     if name == "red_wine":
         path = files("mexutils") / "data" / "winequality-red.csv"
-        head, *rows = path.read_text().replace('"', "").splitlines()
-        names = head.split(";")[:-1]
-        table = np.array([row.split(";") for row in rows], dtype=float)
+        head, *rows = path.read_text().splitlines()
+        names = head.replace("_", " ").split(",")[:-1]
+        table = np.array([row.split(",") for row in rows], dtype=float)
         x, y = table[:, :-1], table[:, -1].astype(int)
     elif name in TABULAR:
         table = getattr(sklearn.datasets, f"load_{name}")()
@@ -270,6 +271,6 @@ def _pixels(images: Tensor) -> np.ndarray:
 
 
 def _count(n: int) -> int:
-    if isinstance(n, bool) or n != int(n) or n < 1:
+    if not isinstance(n, Real) or isinstance(n, bool) or n < 1 or n % 1 != 0:
         raise ValueError(f"n must be a whole number above 0, not {n!r}")
     return int(n)

@@ -20,7 +20,7 @@ __all__ = [
 
 def labels_of(answers) -> np.ndarray:
     """Labels (n,) of answers that are labels already or (n, c) scores."""
-    answers = np.asarray(answers)
+    answers = _finite(answers)
     if answers.ndim == 2:
         return answers.argmax(axis=1)
     if answers.ndim == 1:
@@ -46,12 +46,15 @@ def fidelity(answers, victim_answers) -> float:
 
 def relative_accuracy(answers, victim_answers, truth) -> float:
     """The copy's accuracy divided by the victim's; it can exceed 1."""
-    return accuracy(answers, truth) / accuracy(victim_answers, truth)
+    victim = accuracy(victim_answers, truth)
+    if victim == 0:
+        raise ValueError("the victim is never right: compare fidelities")
+    return accuracy(answers, truth) / victim
 
 
 def total_variation(p, q) -> float:
     """Mean of `1/2 sum_k |p_k - q_k|` over rows (n, c), 0 to 1."""
-    p, q = np.asarray(p, float), np.asarray(q, float)
+    p, q = _finite(p), _finite(q)
     if p.shape != q.shape or p.ndim != 2 or len(p) == 0:
         raise ValueError(
             f"two (n, c) arrays of one shape are needed, not {p.shape} and "
@@ -74,7 +77,7 @@ class Interval(NamedTuple):
 
 def interval(values) -> Interval:
     """Mean of one value a seed, with Student's 95 % interval."""
-    values = np.asarray(values, float)
+    values = _finite(values)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(
             "an interval needs one value a seed, of two seeds or more, not "
@@ -87,6 +90,11 @@ def interval(values) -> Interval:
 
 def paired_difference(first, second) -> Interval:
     """Mean of `first - second`, seed by seed, with its 95 % interval."""
+    if np.shape(first) != np.shape(second):
+        raise ValueError(
+            f"{np.shape(first)} values cannot be paired with "
+            f"{np.shape(second)}: give one of each a seed"
+        )
     return interval(np.subtract(first, second))
 
 
@@ -95,6 +103,13 @@ def proportion_interval(successes: int, n: int) -> Interval:
     result = stats.binomtest(int(successes), int(n))
     ends = result.proportion_ci(0.95, method="wilson")
     return Interval(successes / n, ends.low, ends.high)
+
+
+def _finite(values) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("NaN or infinite values: drop or repair them")
+    return values
 
 
 def _agreement(first, second) -> float:

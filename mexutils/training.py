@@ -136,6 +136,8 @@ def predict_proba(
     """The softmax of the model's logits: (n, c) float64 rows that sum to 1."""
     model.eval()
     inputs = torch.as_tensor(np.asarray(x), dtype=torch.float32)
+    if not inputs.isfinite().all():
+        raise ValueError("x holds NaN or infinite values: drop those rows")
     answers = [
         model(rows.to(DEVICE)).double().softmax(1).cpu()
         for rows in inputs.split(batch_size)

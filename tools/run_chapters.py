@@ -111,7 +111,8 @@ def _execute(chapter: str, notebook: Path) -> str | None:
         papermill.execute_notebook(
             notebook,
             notebook,
-            cwd=script.parent,
+            # papermill's own cwd is the whole process's, not this thread's.
+            resources={"metadata": {"path": str(script.parent)}},
             kernel_name="python3",
             progress_bar=False,
             execution_timeout=CELL_LIMIT_S,

@@ -42,6 +42,9 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
     )
 
 # %%
+from functools import partial
+from typing import NamedTuple
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -150,7 +153,7 @@ def random_policy(pool_size, budget, rng):
 # %%
 def training_steps(budget):
     """Steps of 64 pictures that `train_substitute` makes for a budget."""
-    return 60 + budget // 34
+    return 60 + budget // 25
 
 
 def train_substitute(images, answers, seed, make_model=None):
@@ -212,25 +215,37 @@ plt.show()
 
 # %%
 victim = victims.mnist_lenet()
+sell = partial(
+    PredictionAPI, victim.predict_proba, price_per_1000=price_per_1000
+)
 test = datasets.mnist().test
-path = PredictionAPI(victim.predict_proba)
-victim_labels = metrics.labels_of(path.query(test.x))
+victim_labels = metrics.labels_of(sell().query(test.x))
 victim_accuracy = metrics.accuracy(victim_labels, test.y)
 
 
-sample = np.random.default_rng(seed).choice(len(test.y), 2500, replace=False)
+# %%
+class Exam(NamedTuple):
+    """Pictures to judge by, their true classes, the victim's labels."""
+
+    x: np.ndarray
+    truth: np.ndarray
+    victim: np.ndarray
 
 
-def judge(model, digits=sample):
-    """Accuracy, fidelity, relative accuracy in percent, on those digits."""
-    guess = metrics.labels_of(training.predict_proba(model, test.x[digits]))
-    own, truth = victim_labels[digits], test.y[digits]
+def judge(model, exam):
+    """Accuracy, fidelity and relative accuracy on an exam, in percent."""
+    guess = metrics.labels_of(training.predict_proba(model, exam.x))
+    pair = exam.victim, exam.truth
     return {
-        "accuracy": 100 * metrics.accuracy(guess, truth),
-        "fidelity": 100 * metrics.fidelity(guess, own),
-        "relative": 100 * metrics.relative_accuracy(guess, own, truth),
+        "accuracy": 100 * metrics.accuracy(guess, exam.truth),
+        "fidelity": 100 * metrics.fidelity(guess, exam.victim),
+        "relative": 100 * metrics.relative_accuracy(guess, *pair),
     }
 
+
+everything = Exam(test.x, test.y, victim_labels)
+drawn = np.random.default_rng(seed).choice(len(test.y), 2500, replace=False)
+exam = Exam(*(part[drawn] for part in everything))
 
 # %% tags=["hide-input"]
 Markdown(
@@ -243,7 +258,7 @@ Markdown(
 # Each row of the next figure is a letter, each column an answered digit.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean answer of the victim to 2,000 letters, by letter (upper and lower case together)."}, "image": {"alt": "Heat map with 26 letters as rows and ten digits as columns: O goes to 0, I and L to 1, Z to 2, S to 5, B to 8, and most letters spread over several digits."}}
-said = PredictionAPI(victim.predict_proba).query(letters.x[:2000])
+said = sell().query(letters.x[:2000])
 letter = letters.y[:2000] % 26
 means = np.stack([said[letter == k].mean(0) for k in range(26)])
 fig, ax = plt.subplots(figsize=(7, 3.1))
@@ -266,36 +281,35 @@ plt.show()
 # label alone.
 # Each seed attacks both with the same letters, at every budget.
 
+
 # %%
-replies = {"probabilities": {}, "label": {"returns": "label"}}
-seeds = range(seed, seed + n_seeds)
-
-
-def attack(reply, pool, budget, trial, make_model=None):
+def attack(api, exam, pool, budget, seed, make_model=None):
     """One billed attack: the judge's scores, and the ledger's entry."""
-    api = PredictionAPI(
-        victim.predict_proba, **reply, price_per_1000=price_per_1000
-    )
-    model = knockoff(api, pool, budget, trial, make_model)
-    whole = slice(None) if budget == budgets[-1] else sample
-    return judge(model, whole) | {
-        "queries": api.ledger.queries,
-        "cost": api.ledger.cost,
-    }
-
-
-# %%
-curve = {
-    (name, budget): [attack(reply, letters.x, budget, s) for s in seeds]
-    for name, reply in replies.items()
-    for budget in budgets
-}
+    model = knockoff(api, pool, budget, seed, make_model)
+    bill = {"queries": api.ledger.queries, "cost": api.ledger.cost}
+    return judge(model, exam) | bill
 
 
 def column(runs, key):
     """One score of several runs, as an array over seeds."""
     return np.array([run[key] for run in runs])
 
+
+def spread_of(runs, key):
+    """One score of several runs in words: mean [95 % interval]."""
+    return f"{metrics.interval(column(runs, key)):.1f}"
+
+
+# %%
+seeds = range(seed, seed + n_seeds)
+replies = {"probabilities": {}, "label": {"returns": "label"}}
+curve = {}
+for budget in budgets:
+    judged = everything if budget == budgets[-1] else exam
+    for name, reply in replies.items():
+        curve[name, budget] = [
+            attack(sell(**reply), judged, letters.x, budget, s) for s in seeds
+        ]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Two rising curves of relative accuracy against the number of queries on a logarithmic axis: probabilities above labels at every budget, both approaching one hundred percent at ten thousand queries."}}
 fig, ax = plt.subplots()
@@ -317,9 +331,9 @@ plotting.table(
             "returns": name,
             "queries": f"{int(column(runs, 'queries').mean()):,}",
             "cost ($)": f"{column(runs, 'cost').mean():.2f}",
-            "accuracy (%)": f"{metrics.interval(column(runs, 'accuracy')):.1f}",
-            "fidelity (%)": f"{metrics.interval(column(runs, 'fidelity')):.1f}",
-            "relative (%)": f"{metrics.interval(column(runs, 'relative')):.1f}",
+            "accuracy (%)": spread_of(runs, "accuracy"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
+            "relative (%)": spread_of(runs, "relative"),
         }
         for (name, budget), runs in curve.items()
     ]
@@ -383,7 +397,7 @@ for name, load in (
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Six pictures of each query set, two sets a row, and the victim's answer to each."}, "image": {"alt": "Six pictures of each query set, digits and letters above ink blots and uniform noise, each titled with the digit that the victim answers; all noise pictures get the same digit."}}
 shown = np.concatenate([pool[:6] for pool in query_sets.values()])
-answered = metrics.labels_of(PredictionAPI(victim.predict_proba).query(shown))
+answered = metrics.labels_of(sell().query(shown))
 fig = plotting.images(shown, columns=12, titles=answered)
 plt.show()
 
@@ -391,7 +405,7 @@ plt.show()
 by_set = {
     name: curve["probabilities", side_budget]
     if name == "letters" and side_budget in budgets
-    else [attack({}, pool, side_budget, s) for s in seeds]
+    else [attack(sell(), exam, pool, side_budget, s) for s in seeds]
     for name, pool in query_sets.items()
 }
 
@@ -402,12 +416,8 @@ plotting.table(
     [
         {
             "query set": name,
-            "relative accuracy (%)": (
-                f"{metrics.interval(column(by_set[name], 'relative')):.1f}"
-            ),
-            "fidelity (%)": (
-                f"{metrics.interval(column(by_set[name], 'fidelity')):.1f}"
-            ),
+            "relative accuracy (%)": spread_of(by_set[name], "relative"),
+            "fidelity (%)": spread_of(by_set[name], "fidelity"),
         }
         for name in order
     ]
@@ -433,7 +443,10 @@ truncations = {
 by_reply = {
     "probabilities": curve["probabilities", side_budget],
     **{
-        name: [attack(reply, letters.x, side_budget, s) for s in seeds]
+        name: [
+            attack(sell(**reply), exam, letters.x, side_budget, s)
+            for s in seeds
+        ]
         for name, reply in truncations.items()
     },
     "label": curve["label", side_budget],
@@ -493,7 +506,9 @@ architectures = {
     "LeNet": training.lenet,
 }
 by_model = {
-    name: [attack({}, letters.x, side_budget, s, make) for s in seeds]
+    name: [
+        attack(sell(), exam, letters.x, side_budget, s, make) for s in seeds
+    ]
     for name, make in architectures.items()
 } | {"LeNet, normalised": curve["probabilities", side_budget]}
 
@@ -754,6 +769,7 @@ class _State:
         self.rewards.append(reward)
 
 
+# %%
 def _draw_noted(root, rng, state):
     """A drawn picture and its path, noted in the trace."""
     policy = root.policy()
@@ -812,19 +828,18 @@ groups = {
 
 
 # %%
-def adaptive_attack(trial, rewards=tuple(REWARDS), **reply):
-    """One billed adaptive run: images, answers, trace, queries billed."""
-    api = PredictionAPI(victim.predict_proba, **reply)
-    images, answers, trace = adaptive_policy(
-        api, pool, groups, adaptive_budget, trial, rewards
-    )
-    return images, answers, trace, api.ledger.queries
-
-
 trace_seeds = range(seed, seed + 2 * n_seeds)
-adaptive = [adaptive_attack(s) for s in trace_seeds]
+apis = [sell() for _ in trace_seeds]
+adaptive = [
+    adaptive_policy(api, pool, groups, adaptive_budget, s)
+    for api, s in zip(apis, trace_seeds, strict=True)
+]
 single = {
-    name: [adaptive_attack(s, (name,)) for s in seeds] for name in REWARDS
+    name: [
+        adaptive_policy(sell(), pool, groups, adaptive_budget, s, (name,))
+        for s in seeds
+    ]
+    for name in REWARDS
 }
 
 # %% [markdown]
@@ -856,15 +871,16 @@ plt.show()
 
 
 # %%
-def share_of(name, run, quarter):
-    """Share of a quarter's queries that went to the leaf `name`."""
-    leaves = np.array([step["names"][-1] == name for step in run[2]])
-    return np.array_split(leaves, 4)[quarter].mean()
+def share_of(leaf, trace, quarter):
+    """Share of a quarter's queries that went to a leaf of that name."""
+    taken = np.array([step["names"][-1] == leaf for step in trace])
+    return np.array_split(taken, 4)[quarter].mean()
 
 
-def change(runs, quarter):
+def noise_share(runs, quarter):
     """Share of plain noise in one quarter, as an interval over seeds."""
-    return metrics.interval([share_of("noise", run, quarter) for run in runs])
+    shares = [share_of("noise", trace, quarter) for *_, trace in runs]
+    return metrics.interval(shares)
 
 
 # %% tags=["hide-input"]
@@ -872,8 +888,8 @@ plotting.table(
     [
         {
             "rewards": name,
-            "noise, first quarter": f"{change(traced, 0):.2f}",
-            "noise, last quarter": f"{change(traced, -1):.2f}",
+            "noise, first quarter": f"{noise_share(traced, 0):.2f}",
+            "noise, last quarter": f"{noise_share(traced, -1):.2f}",
         }
         for name, traced in {"all three": adaptive, **single}.items()
     ]
@@ -894,9 +910,10 @@ plotting.table(
 # %%
 paired = {"adaptive": [], "random": []}
 for s in seeds:
-    images, answers, _, _ = adaptive[s - seed]
-    paired["adaptive"].append(judge(train_substitute(images, answers, s)))
-    paired["random"].append(attack({}, pool, adaptive_budget, s))
+    images, answers, _ = adaptive[s - seed]
+    model = train_substitute(images, answers, s)
+    paired["adaptive"].append(judge(model, exam))
+    paired["random"].append(attack(sell(), exam, pool, adaptive_budget, s))
 advantage = metrics.paired_difference(
     column(paired["adaptive"], "relative"),
     column(paired["random"], "relative"),
@@ -940,7 +957,12 @@ interval_plot(
 # reward is a constant.
 
 # %%
-blinded = [adaptive_attack(s, ("certainty",), returns="label") for s in seeds]
+blinded = [
+    adaptive_policy(
+        sell(returns="label"), pool, groups, adaptive_budget, s, ("certainty",)
+    )
+    for s in seeds
+]
 spread = {
     "probabilities": np.mean(
         [np.std([t["reward"] for t in r[2]]) for r in single["certainty"]]
@@ -964,7 +986,7 @@ Markdown(
 # %%
 ways = {"as they are": lambda x: x, "inverted": lambda x: 1 - x}
 ways["0 to 255"] = lambda x: 255 * x
-api = PredictionAPI(victim.predict_proba, price_per_1000=price_per_1000)
+api = sell()
 sent = letters.x[:500]
 heard = {name: api.query(way(sent), client=name) for name, way in ways.items()}
 
@@ -976,7 +998,7 @@ plotting.table(
             "sent": name,
             "same label": f"{metrics.fidelity(given, reference):.0%}",
             "mean largest probability": f"{given.max(1).mean():.2f}",
-            "cost ($)": f"{api.ledger.accounts[name].queries * price_per_1000 / 1000:.2f}",
+            "cost ($)": f"{api.ledger.table().loc[name, 'cost ($)']:.2f}",
         }
         for name, given in heard.items()
     ]
@@ -1074,13 +1096,13 @@ rise = metrics.paired_difference(
 claims.add("adaptive: rise of the reward, low end", rise.low, low=0.0)
 claims.add(
     "adaptive: share of noise in the last quarter",
-    change(adaptive, -1).mean,
+    noise_share(adaptive, -1).mean,
     low=0.0,
     high=0.13,
 )
 claims.add(
     "ledger minus budget, largest over adaptive runs",
-    max(abs(run[3] - adaptive_budget) for run in adaptive),
+    max(abs(api.ledger.queries - adaptive_budget) for api in apis),
     low=0,
     high=0,
 )
@@ -1098,7 +1120,7 @@ claims.check()
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 for name, pictures in query_sets.items():
-    mean = PredictionAPI(victim.predict_proba).query(pictures[:500]).mean(0)
+    mean = sell().query(pictures[:500]).mean(0)
     print(f"{name}: {-(mean * np.log2(mean)).sum():.2f} of 3.32 bits")
 
 # %% [markdown]
@@ -1110,9 +1132,7 @@ for name, pictures in query_sets.items():
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 for reply in ({"decimals": 1}, {"decimals": 2}):
-    given = PredictionAPI(victim.predict_proba, **reply).query(
-        letters.x[:1000]
-    )
+    given = sell(**reply).query(letters.x[:1000])
     print(reply, len(np.unique(given, axis=0)), "different answers")
 
 # %% [markdown]
