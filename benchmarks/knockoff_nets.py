@@ -1,0 +1,137 @@
+"""KnockoffNets side by side with plain loops, in one run, as ratios.
+
+1. The adaptive policy at 600 queries, in batches of eight as the chapter
+   sends them, against the same code with one query for each forward pass.
+2. The random policy's whole run (queries and training) against an equal loop
+   in plain PyTorch: same pictures, network, batches, steps, optimiser.
+3. The adaptive policy against that of the Adversarial Robustness Toolbox,
+   where that is installed (`pip install adversarial-robustness-toolbox`).
+
+usage: python benchmarks/knockoff_nets.py        (OMP_NUM_THREADS=1)
+"""
+
+import os
+import time
+
+os.environ.setdefault("CI", "1")  # no progress bars
+
+import numpy as np
+import torch
+from torch import nn
+
+from mexutils import PredictionAPI, datasets, load_chapter, victims
+
+chapter = load_chapter("attacks/knockoff_nets")
+REPEATS = 5
+
+
+def main() -> None:
+    """Print a line for each comparison."""
+    torch.set_num_threads(1)
+    victim = victims.mnist_lenet()
+    pool = datasets.letters(6000)
+    leaves = {str(k): np.flatnonzero(pool.y == k) for k in range(52)}
+
+    def adaptive(batch):
+        api = PredictionAPI(victim.predict_proba)
+        chapter.adaptive_policy(api, pool.x, leaves, 600, seed=0, batch=batch)
+
+    compare(
+        "adaptive, 600 queries: one at a time / in batches of 8",
+        lambda: adaptive(1),
+        lambda: adaptive(8),
+    )
+
+    def random_run():
+        api = PredictionAPI(victim.predict_proba)
+        chapter.knockoff(api, pool.x, 3000, seed=0)
+
+    compare(
+        "random policy, 3,000 queries: plain PyTorch / chapter",
+        lambda: plain_run(victim.model, pool.x, 3000),
+        random_run,
+    )
+    try:
+        art_run = art_adaptive(victim.model, pool)
+    except ModuleNotFoundError:
+        print("Adversarial Robustness Toolbox: not installed, left out")
+    else:
+        compare(
+            "adaptive, 600 queries: Adversarial Robustness Toolbox / chapter",
+            art_run,
+            lambda: adaptive(8),
+        )
+
+
+def plain_run(victim, pool, budget):
+    """The random policy as one would write it without this book."""
+    torch.manual_seed(0)
+    images = torch.from_numpy(pool)[torch.randperm(len(pool))[:budget]]
+    with torch.no_grad():
+        answers = torch.cat(
+            [victim(rows).softmax(1) for rows in images.split(500)]
+        )
+    model = chapter.default_substitute()
+    steps = chapter.training_steps(budget)
+    optimizer = torch.optim.AdamW(model.parameters(), 1.2e-2, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.2e-2, steps)
+    for _ in range(steps):
+        rows = torch.randint(budget, (64,))
+        loss = nn.functional.cross_entropy(model(images[rows]), answers[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def art_adaptive(victim, pool):
+    """The toolbox's adaptive attack with its defaults, as a function."""
+    from art.attacks.extraction import KnockoffNets
+    from art.estimators.classification import PyTorchClassifier
+
+    def classifier(model):
+        return PyTorchClassifier(
+            model,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=(1, 28, 28),
+            nb_classes=10,
+            optimizer=torch.optim.SGD(model.parameters(), 0.02),
+            device_type="cpu",
+        )
+
+    def run():
+        model = nn.Sequential(victim, nn.Softmax(1)).eval()
+        attack = KnockoffNets(
+            classifier(model),
+            nb_epochs=1,
+            nb_stolen=600,
+            sampling_strategy="adaptive",
+            verbose=False,
+        )
+        thief = classifier(chapter.default_substitute())
+        attack.extract(pool.x, np.eye(52)[pool.y], thieved_classifier=thief)
+
+    return run
+
+
+def compare(what, first, second) -> None:
+    """Run both in turn, several times; print the median ratio and spread."""
+    ratios, seconds = [], []
+    for _ in range(REPEATS):
+        times = []
+        for run in (first, second):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+        seconds.append(times)
+    a, b = np.median(seconds, axis=0)
+    print(
+        f"{what}: {np.median(ratios):.2f} times "
+        f"({min(ratios):.2f} to {max(ratios):.2f}; {a:.2f} s and {b:.2f} s)",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
