@@ -49,7 +49,6 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
 from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import expit, rel_entr, softmax
 from sklearn.dummy import DummyClassifier
@@ -68,6 +67,7 @@ from mexutils import (
     metrics,
     plotting,
 )
+from mexutils.notebook import Markdown
 
 plotting.use_style()
 
