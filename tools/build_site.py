@@ -83,7 +83,8 @@ def scoreboard() -> str:
         ]
         title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
         table = claims_table(claims).to_html(index=False, border=0)
-        page += ["", f"## [{title}]({chapter}.ipynb)", "", table]
+        page += ["", f"## [{title}]({chapter}.ipynb)", ""]
+        page += [f'<div style="overflow-x: auto">{table}</div>']
     return "\n".join(page) + "\n"
 
 

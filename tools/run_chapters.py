@@ -148,7 +148,9 @@ def main() -> int:
         jobs = [(name, pool.submit(run, name, options.all)) for name in wanted]
         for name, job in jobs:
             try:
-                print(f"{name}: {job.result()['seconds']:.0f} s", flush=True)
+                print(
+                    f"{name}: ran {job.result()['seconds']:.0f} s", flush=True
+                )
             except ChapterFailed as error:
                 failed += 1
                 print(f"FAILED {error}", file=sys.stderr, flush=True)

@@ -1508,7 +1508,7 @@ plotting.table(solvers, formats=dict.fromkeys(solvers, "{:.1e}"))
 
 # %% tags=["hide-input"]
 Markdown(
-    "At $d + 1$ queries the cross-entropy has not arrived after 1,000 steps "
+    "At *d* + 1 queries the cross-entropy has not arrived after 1,000 steps "
     f"(error {solvers['cross-entropy'][65]:.0%}): the valley is flat where "
     "probabilities are small. With twice the queries it is good, and with "
     f"the paper's 650 it stops at {solvers['cross-entropy'][650]:.0e}."
@@ -1886,8 +1886,8 @@ Markdown(
     "times finer the least agreement is "
     f"{min(t['agreement'] for t in finest):.2%}. Filling in many features at "
     f"once pays where there are many: {saving['iris']:.1f} times fewer "
-    f"queries on iris ($d = 4$), {saving['breast_cancer']:.1f} times fewer "
-    "on breast cancer ($d = 30$). Without the second look at features that "
+    f"queries on iris (*d* = 4), {saving['breast_cancer']:.1f} times fewer "
+    "on breast cancer (*d* = 30). Without the second look at features that "
     f"are set, {blind['leaves']} leaves of iris are found and agreement is "
     f"{blind['agreement']:.0%}."
 )
@@ -2154,7 +2154,7 @@ machine_bits, tree_row = bits.loc[2], bits.loc[3]
 Markdown(
     "Exact answers meet their bound: nothing is wasted. Labels cost "
     f"{labels_paid / 31:.0f} times as many queries as exact answers for the "
-    f"same $d$, {labels_paid / machine_bits['bound']:.1f} times their own "
+    f"same *d*, {labels_paid / machine_bits['bound']:.1f} times their own "
     f"bound. The tree costs {tree_row['queries'] / tree_row['bound']:.0f} "
     "times its bound: an answer could name one of many nodes, but a bisection "
     "asks only whether it is still the same one."
