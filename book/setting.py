@@ -367,7 +367,7 @@ plotting.table(
 #
 # The network is a LeNet with batch normalisation, trained on the answered
 # probabilities $f(x)$ by the soft cross-entropy
-# $-\sum_k f_k(x) \log \hat f_k(x)$.
+# $-\sum_j f_j(x) \log \hat f_j(x)$.
 
 
 # %%
