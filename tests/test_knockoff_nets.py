@@ -184,10 +184,13 @@ def test_attacks_use_the_query_alone(pool, groups):
     ("change", "word"),
     [
         ({"rewards": ("luck",)}, "luck"),
-        ({"rewards": ()}, "none"),
+        ({"rewards": ()}, "some of"),
         ({"budget": 401}, "enlarge"),
         ({"budget": 0}, "at least 1"),
         ({"groups": [1, 2]}, "dictionary"),
+        ({"groups": {"a": np.arange(401)}}, "0 to 399"),
+        ({"groups": {"a": np.arange(9), "b": np.arange(9)}}, "name each once"),
+        ({"groups": {}}, "enlarge"),
     ],
 )
 def test_bad_input_is_refused_before_a_query(pool, groups, change, word):
@@ -195,6 +198,15 @@ def test_bad_input_is_refused_before_a_query(pool, groups, change, word):
     arguments = {"groups": groups, "budget": 10, "seed": 0} | change
     with pytest.raises(ValueError, match=word):
         knockoff_nets.adaptive_policy(api, pool.x, **arguments)
+    assert api.ledger.queries == 0
+
+
+def test_a_pool_with_nan_is_refused_before_a_query(pool, groups):
+    api = PredictionAPI(brightness)
+    broken = pool.x.copy()
+    broken[7] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        knockoff_nets.adaptive_policy(api, broken, groups, 10, seed=0)
     assert api.ledger.queries == 0
 
 

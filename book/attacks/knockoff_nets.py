@@ -718,14 +718,9 @@ def adaptive_policy(
     one-hot probabilities. Source: Orekondy et al. (2019), the policy called
     adaptive.
     """
-    _check_adaptive(groups, budget, rewards, batch)
+    _check_adaptive(pool, groups, budget, rewards, batch)
     rng = np.random.default_rng(seed)
     root = label_tree(groups, rng)
-    if len(root) < budget:
-        raise ValueError(
-            f"the tree holds {len(root)} pictures, fewer than the budget of "
-            f"{budget}: enlarge the pool or ask for less"
-        )
     online, state = OnlineSubstitute(seed), _State(rewards)
     taken, answers = [], []
     while len(taken) < budget:
@@ -789,18 +784,39 @@ def as_probabilities(answers, classes=10):
     return np.eye(classes)[answers] if answers.ndim == 1 else answers
 
 
-def _check_adaptive(groups, budget, rewards, batch):
-    unknown = set(rewards) - set(REWARDS)
-    if unknown or not rewards:
+# %%
+def leaves(groups):
+    """All picture numbers of nested dictionaries, one after the other."""
+    if isinstance(groups, dict):
+        parts = [leaves(group) for group in groups.values()]
+        return np.concatenate(parts) if parts else np.empty(0, int)
+    return np.asarray(groups)
+
+
+def _check_adaptive(pool, groups, budget, rewards, batch):
+    """Refuse what would fail half-way, when queries are paid already."""
+    if not rewards or not set(rewards) <= set(REWARDS):
         raise ValueError(
-            f"rewards must name some of {', '.join(REWARDS)}, not "
-            f"{sorted(unknown) or 'none'}"
+            f"rewards must name some of {', '.join(REWARDS)}, not {rewards!r}"
         )
     if not isinstance(groups, dict) or budget < 1 or batch < 1:
         raise ValueError(
             "groups must be a dictionary of picture numbers, and budget and "
             "batch at least 1"
         )
+    numbers = leaves(groups)
+    if not np.isin(numbers, np.arange(len(pool))).all():
+        raise ValueError(
+            f"groups must hold picture numbers from 0 to {len(pool) - 1}"
+        )
+    if len(np.unique(numbers)) < max(budget, len(numbers)):
+        raise ValueError(
+            f"the tree holds {len(np.unique(numbers))} different pictures in "
+            f"{len(numbers)} places for a budget of {budget}: name each once, "
+            "and enlarge the pool or ask for less"
+        )
+    if not np.isfinite(pool).all():
+        raise ValueError("the pool holds NaN or infinite values: drop those")
 
 
 # %% [markdown]
