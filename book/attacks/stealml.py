@@ -66,6 +66,7 @@ from mexutils import (
     datasets,
     metrics,
     plotting,
+    training,
 )
 from mexutils.notebook import Markdown
 
@@ -1524,7 +1525,7 @@ Markdown(
 
 # %%
 rows, victim_answers = [], ovr.predict_proba(wide)
-for queries in (130, 325, 650):
+for queries in training.progress((130, 325, 650), "one-vs-rest"):
     for s in range(n_seeds):
         api = PredictionAPI(ovr.predict_proba)
         copy = solve_ovr(api, uniform_rows(queries, 64, s), steps=1500)
@@ -1573,7 +1574,7 @@ network_budgets = (300, 500, PARAMETERS)
 losses = {"log-ratio loss": log_ratio_loss, "cross-entropy": softmax_loss}
 agreement = {}
 for name, loss in losses.items():
-    for queries in network_budgets:
+    for queries in training.progress(network_budgets, f"network, {name}"):
         copies = [
             steal_network(network, queries, s, loss)[0] for s in range(n_seeds)
         ]
