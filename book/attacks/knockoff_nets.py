@@ -155,7 +155,7 @@ def random_policy(pool_size, budget, rng):
 # %%
 def training_steps(budget):
     """Steps of 64 pictures that `train_substitute` makes for a budget."""
-    return 60 + budget // 28
+    return 50 + budget // 27
 
 
 def train_substitute(images, answers, seed, make_model=None):
@@ -217,7 +217,7 @@ plt.show()
 # The attacker's own check comes first: the API must read a picture as the
 # pool holds it, with ink near 1 on paper near 0.
 # The owner's side confirms that the query path keeps the victim's accuracy.
-# To save time, copies made with small budgets are judged on 2,500 test digits
+# To save time, copies made with small budgets are judged on 2,000 test digits
 # drawn once, those made with the largest budget on all 10,000.
 
 # %%
@@ -251,7 +251,7 @@ def judge(model, exam):
 
 
 everything = Exam(test.x, test.y, victim_labels)
-drawn = np.random.default_rng(seed).choice(len(test.y), 2500, replace=False)
+drawn = np.random.default_rng(seed).choice(len(test.y), 2000, replace=False)
 exam = Exam(*(part[drawn] for part in everything))
 
 # %% tags=["hide-input"]
