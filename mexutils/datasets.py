@@ -7,6 +7,7 @@ get it.
 
 import gzip
 import importlib.util
+import json
 import os
 import string
 from importlib.resources import files
@@ -27,6 +28,7 @@ from mexutils.cache import cache_dir
 __all__ = [
     "LETTERS",
     "TABULAR",
+    "Corpus",
     "Sample",
     "Split",
     "data_dir",
@@ -35,11 +37,14 @@ __all__ = [
     "letters",
     "mnist",
     "noise",
+    "reuters",
     "tabular",
 ]
 
 LETTERS = string.ascii_uppercase + string.ascii_lowercase
-TABULAR = ("breast_cancer", "digits", "iris", "red_wine", "wine")
+TABULAR = (
+    *("breast_cancer", "digits", "iris", "red_wine", "spambase", "wine"),
+)
 
 _FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
@@ -64,6 +69,13 @@ class Split(NamedTuple):
     train: Sample
     test: Sample
     names: tuple[str, ...] = ()
+
+
+class Corpus(NamedTuple):
+    """Documents: the text of each, and the topics that it was given."""
+
+    texts: tuple[str, ...]
+    topics: tuple[tuple[str, ...], ...]
 
 
 def mnist() -> Split:
@@ -186,9 +198,11 @@ def tabular(name: str, seed: int = 0, test_size: float = 0.3) -> Split:
     The protocol of Tramèr et al. (2016): features scaled to [-1, 1], the
     victim trained on a random 70 %, the rest kept for the test error.
 
-    name: one of `TABULAR`. All but `red_wine` (Cortez et al. 2009, CC BY
-    4.0, embedded: 1,599 wines, 11 features, quality 3 to 8) ship with
-    scikit-learn. Returns float64 rows.
+    name: one of `TABULAR`. Two are embedded: `red_wine` (Cortez et al. 2009,
+    CC BY 4.0: 1,599 wines, 11 features, quality 3 to 8) and `spambase`
+    (Hopkins et al. 1999, UCI 94, CC BY 4.0: 4,601 e-mails, 57 frequencies of
+    words and characters, 1 for spam). The others ship with scikit-learn.
+    Returns float64 rows.
     """
     if name == "red_wine":
         path = files("mexutils") / "data" / "winequality-red.csv"
@@ -196,6 +210,13 @@ def tabular(name: str, seed: int = 0, test_size: float = 0.3) -> Split:
         names = head.replace("_", " ").split(",")[:-1]
         table = np.array([row.split(",") for row in rows], dtype=float)
         x, y = table[:, :-1], table[:, -1].astype(int)
+    elif name == "spambase":
+        packed = (files("mexutils") / "data" / "spambase.csv.gz").read_bytes()
+        head, *rows = gzip.decompress(packed).decode().splitlines()
+        names = head.split(",")[:-1]
+        cells = [row.rsplit(",", 1) for row in rows]
+        x = np.array([row.split(",") for row, _ in cells], dtype=float)
+        y = np.array([int(kind == "spam") for _, kind in cells])
     elif name in TABULAR:
         table = getattr(sklearn.datasets, f"load_{name}")()
         x, y, names = table.data, table.target, table.feature_names
@@ -210,6 +231,33 @@ def tabular(name: str, seed: int = 0, test_size: float = 0.3) -> Split:
         x, y, test_size=test_size, random_state=seed, stratify=y
     )
     return Split(Sample(x, y), Sample(x_test, y_test), tuple(map(str, names)))
+
+
+def reuters() -> Corpus:
+    """Reuters-21578, Distribution 1.0: newswire stories of 1987.
+
+    21,578 documents in the order of the collection; each text is the title,
+    a line break, and the body, either of which may be empty. 11,367 have
+    topics, in the order in which the collection lists them; the others have
+    an empty tuple.
+
+    Copyright Reuters Ltd. and Carnegie Group, Inc.; free for research. The
+    notice `reuters21578-NOTICE.txt` lies beside the data.
+
+    Raises `FileNotFoundError` where the package lacks the file.
+    """
+    path = files("mexutils") / "data" / "reuters21578.jsonl.gz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            "reuters21578.jsonl.gz is not in mexutils/data: install mexutils "
+            "anew, or run from a complete checkout"
+        )
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    stories = [json.loads(line) for line in lines]
+    return Corpus(
+        tuple(f"{s.get('title', '')}\n{s.get('body', '')}" for s in stories),
+        tuple(tuple(s.get("topics", ())) for s in stories),
+    )
 
 
 def data_dir() -> Path:

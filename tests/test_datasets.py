@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,6 +125,7 @@ SIZES = {
     "digits": (1797, 64, 10),
     "iris": (150, 4, 3),
     "red_wine": (1599, 11, 6),
+    "spambase": (4601, 57, 2),
     "wine": (178, 13, 3),
 }
 
@@ -158,6 +161,16 @@ def test_red_wine_is_the_published_table():
     assert names[-1] == "alcohol"
 
 
+def test_spambase_is_the_published_table():
+    train, test, names = datasets.tabular("spambase")
+    y = np.concatenate([train.y, test.y])
+    assert np.bincount(y).tolist() == [2788, 1813]
+    assert names[0] == "make" and names[-1] == "capitalTotal"
+    spam, mail = (train.x[train.y == k].mean(axis=0) for k in (1, 0))
+    assert spam[names.index("free")] > mail[names.index("free")]
+    assert spam[names.index("george")] < mail[names.index("george")]
+
+
 def test_a_seed_draws_its_own_split_of_the_same_rows():
     first, other = datasets.tabular("iris", 0), datasets.tabular("iris", 1)
     again = datasets.tabular("iris", 0)
@@ -173,6 +186,35 @@ def test_a_seed_draws_its_own_split_of_the_same_rows():
 def test_an_unknown_table_is_refused_with_a_list():
     with pytest.raises(ValueError, match="'adult'; there are breast_cancer"):
         datasets.tabular("adult")
+
+
+# --- text ------------------------------------------------------------------
+
+
+def test_reuters_is_the_published_collection():
+    texts, topics = datasets.reuters()
+    assert len(texts) == len(topics) == 21_578
+    assert sum(map(bool, topics)) == 11_367
+    first = Counter(names[0] for names in topics if names)
+    assert [first[name] for name in ("earn", "acq", "crude")] == [
+        *(3972, 2423, 543)
+    ]
+    assert texts[0].startswith("BAHIA COCOA REVIEW\nShowers continued")
+    assert topics[:2] == (("cocoa",), ())
+
+
+def test_reuters_keeps_its_notice_beside_it():
+    folder = Path(datasets.__file__).parent / "data"
+    assert (folder / "reuters21578.jsonl.gz").is_file()
+    notice = (folder / "reuters21578-NOTICE.txt").read_text()
+    for words in ("Distribution 1.0", "Reuters Ltd", "research purposes"):
+        assert words in notice
+
+
+def test_an_absent_collection_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "files", lambda _: tmp_path)
+    with pytest.raises(FileNotFoundError, match="install mexutils anew"):
+        datasets.reuters()
 
 
 # --- sets that the reader fetches ------------------------------------------
