@@ -52,6 +52,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.linalg import solve_triangular
 from scipy.optimize import lsq_linear, minimize
 from scipy.special import expit
@@ -1178,6 +1179,9 @@ for p, group in parts.groupby("p"):
         seconds, label = group[f"{way} seconds"], f"{way}, p = {p:.0%}"
         ax.plot(seconds, 100 * group[way], ls="", label=label)
 ax.set(xscale="log", xlabel="time (s)", ylabel="test accuracy (%)")
+ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+ax.xaxis.set_major_formatter("{x:g}")
+ax.xaxis.set_minor_formatter(NullFormatter())
 ax.legend()
 plt.show()
 
