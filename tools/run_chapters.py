@@ -86,7 +86,7 @@ def run(chapter: str, again: bool = False) -> dict:
         last = record(chapter)
         fresh = last.get("fingerprint") == state and not last.get("error")
         if fresh and not again:
-            return last | {"kept": True}
+            return last
         start = time.monotonic()
         error = _execute(chapter, notebook)
         note = {
