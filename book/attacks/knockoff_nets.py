@@ -1026,7 +1026,7 @@ plotting.table(
 )
 
 # %% [markdown]
-# A query on the wrong scale is answered with more confidence, not less.
+# Letters sent as 0 to 255 are answered with more confidence, not less.
 # So check the pool against a picture that a client would send before paying
 # for ten thousand.
 #
