@@ -8,12 +8,14 @@ from scipy import stats
 __all__ = [
     "Interval",
     "accuracy",
+    "column",
     "fidelity",
     "interval",
     "labels_of",
     "paired_difference",
     "proportion_interval",
     "relative_accuracy",
+    "spread_of",
     "total_variation",
 ]
 
@@ -86,6 +88,19 @@ def interval(values) -> Interval:
     mean = float(values.mean())
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return Interval(mean, mean - half, mean + half)
+
+
+def column(runs, key: str) -> np.ndarray:
+    """One score of several runs, as an array over seeds.
+
+    runs: one dictionary of scores a seed.
+    """
+    return np.array([run[key] for run in runs])
+
+
+def spread_of(runs, key: str) -> str:
+    """One score of several runs in words: mean [95 % interval]."""
+    return f"{interval(column(runs, key)):.1f}"
 
 
 def paired_difference(first, second) -> Interval:

@@ -13,7 +13,14 @@ from matplotlib.axes import Axes
 from mexutils.metrics import interval
 from mexutils.notebook import HTML
 
-__all__ = ["COLOURS", "band", "images", "table", "use_style"]
+__all__ = [
+    "COLOURS",
+    "band",
+    "images",
+    "interval_plot",
+    "table",
+    "use_style",
+]
 
 COLOURS = {
     "blue": "#0072B2",
@@ -64,6 +71,25 @@ def band(ax: Axes, x, values, label: str, **style) -> None:
         alpha=0.18,
         linewidth=0,
     )
+
+
+def interval_plot(groups: dict, xlabel: str) -> Axes:
+    """Every seed as a point, with mean and interval, a line for a group.
+
+    groups: the values over seeds of each named group, drawn from the top.
+    """
+    _, ax = plt.subplots(figsize=(6.4, 0.6 + 0.45 * len(groups)))
+    for place, values in enumerate(groups.values()):
+        mean, low, high = interval(values)
+        ends = [[mean - low], [high - mean]]
+        (dots,) = ax.plot(values, [place] * len(values), "o", alpha=0.4)
+        ax.errorbar(
+            mean, place, xerr=ends, fmt="D", color=dots.get_color(), capsize=4
+        )
+    ax.set_yticks(range(len(groups)), groups)
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.set_xlabel(xlabel)
+    return ax
 
 
 def images(x, columns: int = 12, titles=None, size: float = 0.62):

@@ -297,16 +297,6 @@ def attack(api, exam, pool, budget, seed, make_model=None):
     return judge(model, exam) | bill
 
 
-def column(runs, key):
-    """One score of several runs, as an array over seeds."""
-    return np.array([run[key] for run in runs])
-
-
-def spread_of(runs, key):
-    """One score of several runs in words: mean [95 % interval]."""
-    return f"{metrics.interval(column(runs, key)):.1f}"
-
-
 # %%
 seeds = range(seed, seed + n_seeds)
 replies = {"probabilities": {}, "label": {"returns": "label"}}
@@ -321,7 +311,7 @@ for budget in budgets:
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Two rising curves of relative accuracy against the number of queries on a logarithmic axis: probabilities above labels at every budget, both approaching one hundred percent at ten thousand queries."}}
 fig, ax = plt.subplots()
 for name in replies:
-    values = [column(curve[name, b], "relative") for b in budgets]
+    values = [metrics.column(curve[name, b], "relative") for b in budgets]
     plotting.band(ax, budgets, values, name)
 ax.axhline(100, color="0.4", ls=":", lw=1)
 ax.annotate("the victim itself", (budgets[0], 100.6), color="0.35")
@@ -336,11 +326,11 @@ plotting.table(
     [
         {
             "returns": name,
-            "queries": f"{int(column(runs, 'queries').mean()):,}",
-            "cost ($)": f"{column(runs, 'cost').mean():.2f}",
-            "accuracy (%)": spread_of(runs, "accuracy"),
-            "fidelity (%)": spread_of(runs, "fidelity"),
-            "relative (%)": spread_of(runs, "relative"),
+            "queries": f"{int(metrics.column(runs, 'queries').mean()):,}",
+            "cost ($)": f"{metrics.column(runs, 'cost').mean():.2f}",
+            "accuracy (%)": metrics.spread_of(runs, "accuracy"),
+            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
+            "relative (%)": metrics.spread_of(runs, "relative"),
         }
         for (name, budget), runs in curve.items()
     ]
@@ -348,12 +338,12 @@ plotting.table(
 
 # %% tags=["hide-input"]
 best = metrics.interval(
-    column(curve["probabilities", budgets[-1]], "relative")
+    metrics.column(curve["probabilities", budgets[-1]], "relative")
 )
 gains = {
     b: metrics.paired_difference(
-        column(curve["probabilities", b], "relative"),
-        column(curve["label", b], "relative"),
+        metrics.column(curve["probabilities", b], "relative"),
+        metrics.column(curve["label", b], "relative"),
     )
     for b in budgets
 }
@@ -414,15 +404,19 @@ by_set = {
 }
 
 # %% tags=["hide-input"]
-order = sorted(by_set, key=lambda k: -column(by_set[k], "relative").mean())
+order = sorted(
+    by_set, key=lambda k: -metrics.column(by_set[k], "relative").mean()
+)
 for name in absent:
     print(f"left out: datasets.{name}(download=True) fetches it first")
 plotting.table(
     [
         {
             "query set": name,
-            "relative accuracy (%)": spread_of(by_set[name], "relative"),
-            "fidelity (%)": spread_of(by_set[name], "fidelity"),
+            "relative accuracy (%)": metrics.spread_of(
+                by_set[name], "relative"
+            ),
+            "fidelity (%)": metrics.spread_of(by_set[name], "fidelity"),
         }
         for name in order
     ]
@@ -459,32 +453,20 @@ by_reply = {
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by what the API returns; points are seeds, bars 95 % intervals."}, "image": {"alt": "Relative accuracy for four kinds of reply: probabilities, top-3 and one decimal lie close together, the label alone lies below."}}
-def interval_plot(groups, xlabel):
-    """Every seed as a point, with mean and interval, a line for a group."""
-    fig, ax = plt.subplots(figsize=(6.4, 0.6 + 0.45 * len(groups)))
-    for place, values in enumerate(groups.values()):
-        mean, low, high = metrics.interval(values)
-        ends = [[mean - low], [high - mean]]
-        (dots,) = ax.plot(values, [place] * len(values), "o", alpha=0.4)
-        ax.errorbar(
-            mean, place, xerr=ends, fmt="D", color=dots.get_color(), capsize=4
-        )
-    ax.set_yticks(range(len(groups)), groups)
-    ax.set_ylim(len(groups) - 0.5, -0.5)
-    ax.set_xlabel(xlabel)
-    plt.show()
-
-
-interval_plot(
-    {name: column(runs, "relative") for name, runs in by_reply.items()},
+plotting.interval_plot(
+    {
+        name: metrics.column(runs, "relative")
+        for name, runs in by_reply.items()
+    },
     f"relative accuracy (%) at {side_budget:,} queries",
 )
+plt.show()
 
 # %% tags=["hide-input"]
 losses = {
     name: metrics.paired_difference(
-        column(by_reply["probabilities"], "relative"),
-        column(by_reply[name], "relative"),
+        metrics.column(by_reply["probabilities"], "relative"),
+        metrics.column(by_reply[name], "relative"),
     )
     for name in list(by_reply)[1:]
 }
@@ -518,10 +500,14 @@ by_model = {
 } | {"this chapter's": curve["probabilities", side_budget]}
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by the substitute's architecture, probabilities of 1,000 letters."}, "image": {"alt": "Relative accuracy rises from the linear model over the hidden-layer network to the two convolutional networks, which lie close together."}}
-interval_plot(
-    {name: column(runs, "relative") for name, runs in by_model.items()},
+plotting.interval_plot(
+    {
+        name: metrics.column(runs, "relative")
+        for name, runs in by_model.items()
+    },
     f"relative accuracy (%) at {side_budget:,} queries",
 )
+plt.show()
 
 # %% [markdown]
 # A substitute that is too simple cannot follow, whatever it is told.
@@ -936,8 +922,8 @@ for s in trace_seeds:
     paired["adaptive"].append(judge(model, exam))
     paired["random"].append(attack(sell(), exam, pool, adaptive_budget, s))
 advantage = metrics.paired_difference(
-    column(paired["adaptive"], "relative"),
-    column(paired["random"], "relative"),
+    metrics.column(paired["adaptive"], "relative"),
+    metrics.column(paired["random"], "relative"),
 )
 
 # %% tags=["hide-input"]
@@ -949,8 +935,8 @@ verdict = (
     else "makes no difference that these seeds can show"
 )
 wins = np.sum(
-    column(paired["adaptive"], "relative")
-    > column(paired["random"], "relative")
+    metrics.column(paired["adaptive"], "relative")
+    > metrics.column(paired["random"], "relative")
 )
 Markdown(
     f"At {adaptive_budget} queries the adaptive policy changes the relative "
@@ -959,10 +945,11 @@ Markdown(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Adaptive against random policy on the mixed pool, 600 queries."}, "image": {"alt": "Two rows of points for the relative accuracy of the adaptive and of the random policy on the mixed pool, with mean and interval of each."}}
-interval_plot(
-    {name: column(rows, "relative") for name, rows in paired.items()},
+plotting.interval_plot(
+    {name: metrics.column(rows, "relative") for name, rows in paired.items()},
     f"relative accuracy (%) at {adaptive_budget} queries",
 )
+plt.show()
 
 # %% [markdown]
 # Whatever the verdict above, read it with care.
@@ -1045,7 +1032,7 @@ plotting.table(
         {
             "returns": name,
             "queries": f"{budget:,}",
-            "relative accuracy (%)": f"{column(rows, 'relative').mean():.1f}",
+            "relative accuracy (%)": f"{metrics.column(rows, 'relative').mean():.1f}",
             **{
                 f"at ${price} per 1,000": f"${budget * price / 1000:,.2f}"
                 for price in (1, price_per_1000, 10)
@@ -1072,7 +1059,7 @@ top = {name: curve[name, budgets[-1]] for name in replies}
 for name, least in (("probabilities", 0.975), ("label", 0.95)):
     claims.add(
         f"relative accuracy, {budgets[-1]:,} letters, {name}",
-        column(top[name], "relative").mean() / 100,
+        metrics.column(top[name], "relative").mean() / 100,
         low=least,
         high=1.0,
     )
@@ -1095,7 +1082,8 @@ for first, second, least in (
     ("blots", "uniform noise", 20.0),
 ):
     step = metrics.paired_difference(
-        column(by_set[first], "relative"), column(by_set[second], "relative")
+        metrics.column(by_set[first], "relative"),
+        metrics.column(by_set[second], "relative"),
     )
     claims.add(
         f"{first} minus {second}, low end (points)", step.low, low=least
