@@ -1032,7 +1032,7 @@ plotting.table(
         {
             "returns": name,
             "queries": f"{budget:,}",
-            "relative accuracy (%)": f"{metrics.column(rows, 'relative').mean():.1f}",
+            "relative accuracy (%)": metrics.spread_of(rows, "relative"),
             **{
                 f"at ${price} per 1,000": f"${budget * price / 1000:,.2f}"
                 for price in (1, price_per_1000, 10)
