@@ -610,19 +610,19 @@ plotting.table(
 
 # %%
 def attack(victim, make_model, x, budget, seed, steal=steal, **options):
-    """One billed attack: `Differences` on test rows, and queries billed.
+    """One billed attack: differences on test rows, and queries billed.
 
     x: a pair of arrays, the attacker's pool rows and the judge's test rows.
     """
     api = PredictionAPI(victim, returns="label")
     copy = steal(api, x[0], budget, make_model, seed, **options)
     scored = differences(copy.labels(x[1]), victim.labels(x[1]))
-    return scored, api.ledger.queries
+    return entry(scored, api.ledger.queries)
 
 
-def column(runs, name):
-    """One score of several runs, as an array over seeds."""
-    return np.array([getattr(scored, name) for scored, _ in runs])
+def entry(scored, queries):
+    """The differences of one run and its queries, as a dictionary."""
+    return scored._asdict() | {"d_max": scored.d_max, "queries": queries}
 
 
 def in_points(interval):
@@ -630,9 +630,9 @@ def in_points(interval):
     return f"{metrics.Interval(*(100 * np.array(interval))):.1f}"
 
 
-def spread_of(runs, name="d"):
+def percent_of(runs, name="d"):
     """One score of several runs in words, in percent: mean [95 %]."""
-    return f"{metrics.interval(100 * column(runs, name)):.1f}"
+    return f"{metrics.interval(100 * metrics.column(runs, name)):.1f}"
 
 
 # %%
@@ -651,7 +651,10 @@ matrix = {
 top = budgets[-1]
 grid = np.array(
     [
-        [100 * column(matrix[v, k, top], "d_max").mean() for k in KINDS]
+        [
+            100 * metrics.column(matrix[v, k, top], "d_max").mean()
+            for k in KINDS
+        ]
         for v in victims
     ]
 )
@@ -675,7 +678,7 @@ plotting.table(
     [
         {"victim": v, "substitute": k}
         | {
-            name.replace("_", " "): spread_of(matrix[v, k, top], name)
+            name.replace("_", " "): percent_of(matrix[v, k, top], name)
             for name in ("d1", "d2", "d", "d_max")
         }
         for v in victims
@@ -700,7 +703,7 @@ def bought_axis(ax, ticks):
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.3), sharey=True)
 for ax, v in zip(axes, victims, strict=True):
     for k in KINDS:
-        values = [100 * column(matrix[v, k, b], "d") for b in budgets]
+        values = [100 * metrics.column(matrix[v, k, b], "d") for b in budgets]
         plotting.band(ax, budgets, values, k)
     bought_axis(ax, budgets)
     ax.set(title=f"victim: {v}")
@@ -710,7 +713,9 @@ plt.show()
 
 
 # %%
-mean_d = {cell: column(runs, "d").mean() for cell, runs in matrix.items()}
+mean_d = {
+    cell: metrics.column(runs, "d").mean() for cell, runs in matrix.items()
+}
 stiff = ("SVM", "Naive Bayes")
 ratio = {
     k: mean_d["deep", k, top] / mean_d["deep", "deep", top] for k in stiff
@@ -825,7 +830,9 @@ fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.3), sharey=True)
 for ax, task in zip(axes, tasks, strict=True):
     bought = sorted({b for t, _, b in lexical if t == task})
     for kind in WORD_KINDS:
-        values = [100 * column(lexical[task, kind, b], "d") for b in bought]
+        values = [
+            100 * metrics.column(lexical[task, kind, b], "d") for b in bought
+        ]
         plotting.band(ax, bought, values, kind)
     bought_axis(ax, bought)
     ax.set(title=task)
@@ -838,8 +845,8 @@ gaps = {}
 for task in tasks:
     most = max(b for t, _, b in lexical if t == task)
     gaps[task] = metrics.paired_difference(
-        column(lexical[task, "SVM", most], "d"),
-        column(lexical[task, "deep", most], "d"),
+        metrics.column(lexical[task, "SVM", most], "d"),
+        metrics.column(lexical[task, "deep", most], "d"),
     )
     gap = in_points(gaps[task])
     print(
@@ -925,7 +932,9 @@ active_d = np.array(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Active and random polling of the deep victim; means over seeds with 95 % intervals. The dotted line is where random polling ends."}, "image": {"alt": "Two falling curves of differing labels against labels bought: active polling drops steeply and reaches the dotted line of the final random value at about a fifth of the labels."}}
-random_d = np.array([column(matrix["deep", "deep", b], "d") for b in budgets])
+random_d = np.array(
+    [metrics.column(matrix["deep", "deep", b], "d") for b in budgets]
+)
 fig, ax = plt.subplots()
 plotting.band(ax, budgets, 100 * random_d, "random")
 plotting.band(ax, asked, 100 * active_d, "active")
@@ -1000,7 +1009,7 @@ plotting.table(
     [
         {"substitute": kind, "labels": f"{budget:,}", "threshold": way}
         | {
-            name.replace("_", " "): spread_of(runs, name)
+            name.replace("_", " "): percent_of(runs, name)
             for name in ("d1", "d2", "d", "d_max")
         }
         for (kind, budget, way), runs in rare.items()
@@ -1010,8 +1019,8 @@ plotting.table(
 # %% tags=["hide-input"]
 tuning = {
     (kind, b): metrics.paired_difference(
-        column(rare[kind, b, "one half"], "d_max"),
-        column(rare[kind, b, "tuned"], "d_max"),
+        metrics.column(rare[kind, b, "one half"], "d_max"),
+        metrics.column(rare[kind, b, "tuned"], "d_max"),
     )
     for kind in ("SVM", "deep")
     for b in budgets
@@ -1019,9 +1028,9 @@ tuning = {
 naive = rare["SVM", top, "one half"]
 Markdown(
     f"With {top:,} labels and the threshold at one half, the SVM differs on "
-    f"{column(naive, 'd').mean():.1%} of all stories, which looks fine, and "
-    f"on **{column(naive, 'd2').mean():.0%}** of those that the victim calls "
-    "grain. Tuning lowers the largest difference by "
+    f"{metrics.column(naive, 'd').mean():.1%} of all stories, which looks "
+    f"fine, and on **{metrics.column(naive, 'd2').mean():.0%}** of those that "
+    "the victim calls grain. Tuning lowers the largest difference by "
     + ", ".join(
         f"{in_points(gain)} ({kind}, {b:,} labels)"
         for (kind, b), gain in tuning.items()
@@ -1052,7 +1061,7 @@ untuned = {
 }
 worth = {
     (*cell, name): metrics.paired_difference(
-        column(runs, name), column(matrix[cell], name)
+        metrics.column(runs, name), metrics.column(matrix[cell], name)
     )
     for cell, runs in untuned.items()
     for name in ("d_max", "d")
@@ -1104,7 +1113,7 @@ rivals = {
 }
 plotting.table(
     [
-        {"substitute": name, "differing labels (%)": spread_of(runs)}
+        {"substitute": name, "differing labels (%)": percent_of(runs)}
         for name, runs in rivals.items()
     ]
 )
@@ -1147,8 +1156,8 @@ plotting.table(
         {
             "sent": name,
             "class 2 in the answers (%)": f"{100 * share:.0f}",
-            "d (%)": spread_of(runs),
-            "d max (%)": spread_of(runs, "d_max"),
+            "d (%)": percent_of(runs),
+            "d max (%)": percent_of(runs, "d_max"),
         }
         for name, runs in sent.items()
         for share in [victims["deep"].labels(sets[name]).mean()]
@@ -1194,9 +1203,9 @@ homemade = {
 
 # %% tags=["hide-input"]
 plotting.table(
-    [{"features": "the owner's 10", "d (%)": spread_of(rivals["deep"])}]
+    [{"features": "the owner's 10", "d (%)": percent_of(rivals["deep"])}]
     + [
-        {"features": f"its own {size}", "d (%)": spread_of(runs)}
+        {"features": f"its own {size}", "d (%)": percent_of(runs)}
         for size, runs in homemade.items()
     ]
 )
@@ -1236,7 +1245,7 @@ bills |= {
     for b in budgets
 }
 bills[f"deep topic filter, active, {active_budget:,}"] = [
-    (differences(run[active_budget].labels(rows[1]), deep_labels), spent)
+    entry(differences(run[active_budget].labels(rows[1]), deep_labels), spent)
     for run, spent in zip(
         chosen, [api.ledger.queries for api in apis], strict=True
     )
@@ -1245,11 +1254,13 @@ plotting.table(
     [
         {
             "victim, polling, labels": name,
-            "d (%)": spread_of(runs),
-            "d max (%)": spread_of(runs, "d_max"),
+            "d (%)": percent_of(runs),
+            "d max (%)": percent_of(runs, "d_max"),
         }
         | {
-            f"at ${price:.2f} per 1,000": f"${runs[0][1] * price / 1000:,.2f}"
+            f"at ${price:.2f} per 1,000": (
+                f"${runs[0]['queries'] * price / 1000:,.2f}"
+            )
             for price in (1, price_per_1000, 10)
         }
         for name, runs in bills.items()
@@ -1260,7 +1271,8 @@ plotting.table(
 Markdown(
     f"The spam filter itself is right on {spam_accuracy:.1%} of the mail. For "
     f"{2000 * price_per_1000 / 1000:.2f} dollars the copy gives another "
-    f"answer than the filter on {column(spam[2000], 'd').mean():.1%} of the "
+    "answer than the filter on "
+    f"{metrics.column(spam[2000], 'd').mean():.1%} of the "
     "mail. The largest theft of this chapter costs "
     f"{top * price_per_1000 / 1000:.2f} dollars."
 )
@@ -1321,7 +1333,7 @@ for task, gap in gaps.items():
     )
 claims.add(
     f"radial SVM over linear SVM, d on the deep victim, {side_budget:,}",
-    column(bent, "d").mean() / mean_d["deep", "SVM", side_budget],
+    metrics.column(bent, "d").mean() / mean_d["deep", "SVM", side_budget],
     low=0.0,
     high=0.6,
 )
@@ -1350,7 +1362,7 @@ claims.add(
 )
 claims.add(
     f"grain, SVM untuned, {top:,} labels: d2 over d",
-    column(naive, "d2").mean() / column(naive, "d").mean(),
+    metrics.column(naive, "d2").mean() / metrics.column(naive, "d").mean(),
     low=4.0,
 )
 
@@ -1360,11 +1372,13 @@ claims.add(
 # %%
 claims.add(
     "even in the box: d over that of real stories",
-    column(sent["even in the box"], "d").mean()
-    / column(sent["stories of the ten topics"], "d").mean(),
+    metrics.column(sent["even in the box"], "d").mean()
+    / metrics.column(sent["stories of the ten topics"], "d").mean(),
     low=2.0,
 )
-billed = {b: [q for _, q in matrix["deep", "deep", b]] for b in budgets}
+billed = {
+    b: metrics.column(matrix["deep", "deep", b], "queries") for b in budgets
+}
 off = [abs(q - b) for b, spent in billed.items() for q in spent]
 off += [abs(api.ledger.queries - active_budget) for api in apis]
 claims.add("ledger minus budget, largest over runs", max(off), low=0, high=0)
@@ -1407,8 +1421,8 @@ for name, labels in lessons.items():
 is_ship = (topic == "ship").astype(int)
 ship = Filter(DeepNet(owner_seed).fit(themes[owner], is_ship[owner]))
 for way, share in ways.items():
-    scored, _ = attack(ship, linear_svm, rows, 1000, seed, validation=share)
-    print(way, f"d = {scored.d:.1%}, d2 = {scored.d2:.0%}")
+    scored = attack(ship, linear_svm, rows, 1000, seed, validation=share)
+    print(way, f"d = {scored['d']:.1%}, d2 = {scored['d2']:.0%}")
 
 # %% [markdown]
 # :::{admonition} Exercise 3
