@@ -6,6 +6,7 @@ here: `load_chapter` uses techniques where they are written.
 
 from mexutils import _torchvision  # noqa: F401  first: it repairs the import
 from mexutils.api import (
+    Accounts,
     Alarm,
     BudgetExceeded,
     ClientBlocked,
@@ -16,6 +17,7 @@ from mexutils.chapters import load_chapter
 from mexutils.claims import Claims
 
 __all__ = [
+    "Accounts",
     "Alarm",
     "BudgetExceeded",
     "Claims",

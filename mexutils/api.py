@@ -6,6 +6,7 @@ owner's defenses and monitors.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -16,6 +17,7 @@ import pandas as pd
 
 __all__ = [
     "Account",
+    "Accounts",
     "Alarm",
     "BudgetExceeded",
     "ClientBlocked",
@@ -280,6 +282,65 @@ class PredictionAPI:
             ]
         )
         _checked_answer(self._predict_proba(rows), len(rows))
+
+
+class Accounts:
+    """A customer of an API with several names, who keeps what was answered.
+
+    api: what is asked. names: the client names. rows: sent in one call.
+
+    Calls go to the names in turn. A name that the API has blocked is dropped
+    and its call goes to the next one.
+    """
+
+    def __init__(
+        self,
+        api: PredictionAPI,
+        names: Sequence[str] = ("attacker",),
+        rows: int = 10,
+    ):
+        if isinstance(names, str) or not names or rows < 1:
+            raise ValueError(
+                "names must be a list of at least one client name, and rows "
+                f"at least 1, not {names!r} and {rows!r}"
+            )
+        self._api, self._names, self._rows = api, deque(names), rows
+        self._sent: list[np.ndarray] = []
+        self._heard: list[np.ndarray] = []
+
+    def query(self, x) -> np.ndarray:
+        """The answers to the rows x, as `PredictionAPI.query` gives them.
+
+        Raises `ClientBlocked` once every name is blocked; what was answered
+        until then is in the transfer set.
+        """
+        x = np.asarray(x)
+        first = len(self._heard)
+        for start in range(0, len(x), self._rows):
+            part = x[start : start + self._rows]
+            self._heard.append(self._ask(part))
+            self._sent.append(part)
+        return np.concatenate(self._heard[first:])
+
+    def _ask(self, part: np.ndarray) -> np.ndarray:
+        while self._names:
+            name = self._names.popleft()
+            try:
+                answer = self._api.query(part, name)
+            except ClientBlocked:
+                continue
+            self._names.append(name)
+            return answer
+        raise ClientBlocked("every name of this customer is blocked")
+
+    def transfer_set(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rows that were answered, in order, and the answers.
+
+        Raises `ValueError` where there is none.
+        """
+        if not self._heard:
+            raise ValueError("nothing was answered: there is nothing to learn")
+        return np.concatenate(self._sent), np.concatenate(self._heard)
 
 
 def _parse_returns(returns: str) -> int | None:

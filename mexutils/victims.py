@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch.nn import functional as F
 from mexutils import datasets, training
 from mexutils.cache import cached
 
-__all__ = ["Victim", "jitter", "mnist_lenet"]
+__all__ = ["Victim", "fashion_lenet", "jitter", "mnist_lenet"]
 
 EPOCHS, BATCH, PEAK_LR, WEIGHT_DECAY = 15, 128, 5e-3, 0.01
-"""How `mnist_lenet` is trained."""
+"""How the victims of this module are trained."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,31 @@ def mnist_lenet() -> Victim:
     Trained on first use (minutes on one core) and kept in the cache under a
     key of its recipe; two processes that ask at once train it once.
     """
+    return _kept("mnist_lenet", lambda: datasets.mnist().train)
+
+
+def fashion_lenet() -> Victim:
+    """The same network and training on Fashion-MNIST's 60,000 pictures.
+
+    Raises `FileNotFoundError` that says how to get them where they are
+    absent.
+    """
+    return _kept("fashion_lenet", lambda: datasets.fashion_mnist(train=True))
+
+
+def _kept(name: str, data: Callable[[], datasets.Sample]) -> Victim:
+    """The LeNet of that name from the cache, trained on `data()` at first."""
     model = training.lenet().to(training.DEVICE)
+    content = cached(f"{name}-{_recipe()}.pt", lambda: _train(name, data()))
     state = torch.load(
-        io.BytesIO(cached(f"mnist_lenet-{_recipe()}.pt", _train_mnist_lenet)),
-        map_location=training.DEVICE,
-        weights_only=True,
+        io.BytesIO(content), map_location=training.DEVICE, weights_only=True
     )
     model.load_state_dict(state)
     model.to(memory_format=torch.channels_last)
     return Victim(model.eval(), (1, 28, 28))
 
 
-def _train_mnist_lenet() -> bytes:
-    train = datasets.mnist().train
+def _train(name: str, train: datasets.Sample) -> bytes:
     torch.manual_seed(0)
     model = training.fit(
         training.lenet(),
@@ -64,7 +77,7 @@ def _train_mnist_lenet() -> bytes:
         lr=PEAK_LR,
         weight_decay=WEIGHT_DECAY,
         augment=jitter,
-        what="training the MNIST victim",
+        what=f"training {name}",
     )
     file = io.BytesIO()
     torch.save({k: v.cpu() for k, v in model.state_dict().items()}, file)
@@ -74,7 +87,7 @@ def _train_mnist_lenet() -> bytes:
 def _recipe() -> str:
     """A key that changes with the way in which the victim is trained."""
     settings = (EPOCHS, BATCH, PEAK_LR, WEIGHT_DECAY)
-    parts = (training.lenet, training.fit, jitter, _train_mnist_lenet)
+    parts = (training.lenet, training.fit, jitter, _train)
     text = repr(settings) + "".join(map(inspect.getsource, parts))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
