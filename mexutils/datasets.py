@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import string
+from functools import cache
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -78,11 +79,13 @@ class Corpus(NamedTuple):
     topics: tuple[tuple[str, ...], ...]
 
 
+@cache
 def mnist() -> Split:
     """MNIST: 60,000 and 10,000 digits, (n, 1, 28, 28) float32 in [0, 1].
 
     The four official files are embedded in the package
-    (LeCun and Cortes; CC BY-SA 3.0).
+    (LeCun and Cortes; CC BY-SA 3.0). A process reads them once and gets the
+    same arrays each time: copy what you want to change.
     """
     parts = (
         Sample(
@@ -125,6 +128,7 @@ def letters(n: int = 10_000, seed: int = 0) -> Sample:
     return Sample(torch.cat(x)[:n].numpy(), torch.cat(y)[:n].numpy())
 
 
+@cache
 def _glyphs() -> Tensor:
     """Every letter in every font, centred: (fonts, 52, 1, 56, 56)."""
     # matplotlib is looked up, not imported: drawing needs its files alone.
