@@ -1105,17 +1105,20 @@ def tree_bottom_up(oracle, low, high, precision=1e-3, skip=False, start=None):
     low, high: (d,) the range of every feature. precision: the widest gap
     that is left around a threshold. skip: try to delete each feature first
     (needs partial rows). start: first row, the middle where None is given.
+    No row starts a box twice, so that an API which lies cannot hold it up.
 
     Source: Tramèr et al. (2016), algorithm 1.
     """
     low, high = checked_range(low, high, precision)
-    answer, boxes = Remembered(oracle), []
+    answer, boxes, tried = Remembered(oracle), [], set()
     start = (low + high) / 2 if start is None else np.asarray(start, float)
     queue, seen = [(start, answer(start))], [set() for _ in low]
     while queue:
         x, here = queue.pop()
-        if any(box.answer == here and box.holds(x) for box in boxes):
+        held = any(box.answer == here and box.holds(x) for box in boxes)
+        if held or x.tobytes() in tried:
             continue
+        tried.add(x.tobytes())
         box = Box(low.copy(), high.copy(), answer(x))
         for i in range(len(low)):
             if skip and answer(x, np.arange(len(low)) != i) == box.answer:

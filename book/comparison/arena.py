@@ -1,0 +1,1220 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The arena: every attack against every defense
+#
+# Twenty attackers meet fourteen defenses, on the same victims, with the same
+# budget, judged by the same scores and billed by the same ledger.
+# The survey had to leave this open: no code, and every paper with a measure
+# of its own.
+# This chapter takes each technique from its own chapter, lets all of them
+# meet, and sums every defense up by the best attacker against it.
+#
+# :::{admonition} In this chapter
+# :class: tip
+# You will
+# - run a grid of independent cells, on two processes here or on a cluster;
+# - read the matrix of attacks and defenses, for images and for tables;
+# - see what each defense costs its owner: accuracy, distance, false alarms,
+#   time;
+# - rank the defenses by the best attacker against them, with the ranks that
+#   the seeds can tell apart and those that they cannot;
+# - take the whole table with you.
+#
+# It runs in about eight minutes on two cores.
+# The techniques are those of the attack and defense chapters; the symbols are
+# in [the notation](../notation.md).
+# :::
+
+# %% tags=["remove-cell"]
+try:
+    import mexutils  # noqa: F401
+except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q --no-deps "
+        "git+https://github.com/model-extraction-hands-on/book",
+    )
+
+# %%
+import base64
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import HTML
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+from mexutils import (
+    Accounts,
+    BudgetExceeded,
+    Claims,
+    ClientBlocked,
+    PredictionAPI,
+    datasets,
+    load_chapter,
+    metrics,
+    plotting,
+    training,
+    victims,
+)
+from mexutils.notebook import Markdown
+from mexutils.sweep import Cell, sweep
+
+STEALML = load_chapter("attacks/stealml")
+KNOCKOFF = load_chapter("attacks/knockoff_nets")
+PRADA = load_chapter("attacks/prada_attack")
+SIGMOID = load_chapter("defenses/deceptive_perturbations")
+POISON = load_chapter("defenses/prediction_poisoning")
+BDPL = load_chapter("defenses/bdpl")
+DETECT = load_chapter("defenses/prada_detection")
+WARN = load_chapter("defenses/extraction_warning")
+SIBLINGS = load_chapter("defenses/forgotten_siblings")
+
+plotting.use_style()
+claims = Claims()
+
+# %% [markdown]
+# The knobs of this chapter.
+# `papermill -f larger.yml` replaces any of them: more seeds, budgets up to
+# 60,000, a second victim, another machine's scheduler.
+
+# %% tags=["parameters"]
+seed = 0
+n_seeds = 3
+image_victims = ["mnist"]  # "fashion_mnist" needs its one download
+image_budgets = [1000]
+table_budget = 600
+tables = ["digits", "breast_cancer", "red_wine"]
+scheduler = None  # "tcp://host:8786": a Dask cluster instead of two processes
+workers = 2
+price_per_1000 = 1.50
+
+# %% [markdown]
+# ## The rules
+#
+# All defenses protect the same victims.
+# An *owner* is a victim with what its owner has to judge a defense by; the
+# attacker gets none of it but the kind of rows that travel.
+
+
+# %%
+class Owner(NamedTuple):
+    """A victim, and the rows that it is judged by.
+
+    predict: rows (n, ...) to probabilities (n, c). model: what the owner has
+    trained. mine: training rows. exam, truth: test rows and their classes.
+    benign: rows that benign clients draw from. pool: rows of the same kind
+    in the attacker's hands, without labels.
+    """
+
+    predict: Callable
+    model: object
+    mine: np.ndarray
+    exam: np.ndarray
+    truth: np.ndarray
+    benign: np.ndarray
+    pool: np.ndarray
+
+
+# %%
+def image_owner(seed, name="mnist"):
+    """The LeNet victim on MNIST or Fashion-MNIST; 1,000 pictures judge it.
+
+    The attacker's pool are rendered letters.
+    """
+    make, data = {
+        "mnist": (victims.mnist_lenet, datasets.mnist),
+        "fashion_mnist": (victims.fashion_lenet, fashion_split),
+    }[name]
+    victim, data = make(), data()
+    order = np.random.default_rng(seed).permutation(len(data.test.y))
+    exam, benign = order[:1000], order[1000:]
+    return Owner(
+        victim.predict_proba,
+        victim.model,
+        data.train.x,
+        data.test.x[exam],
+        data.test.y[exam],
+        data.test.x[benign],
+        datasets.letters(4000, seed).x,
+    )
+
+
+def fashion_split():
+    """Fashion-MNIST as training and test part."""
+    parts = datasets.fashion_mnist(train=True), datasets.fashion_mnist()
+    return datasets.Split(*parts)
+
+
+# %%
+def table_owner(seed, name, kind):
+    """A softmax regression or a tree on a table, split by the seed.
+
+    kind: "softmax" or "tree". A third of the held-out rows is the attacker's
+    pool; the others judge, and are what benign clients ask. Wines count as
+    good or not.
+    """
+    mine, rest, _ = datasets.tabular(name, seed, test_size=0.5)
+    good = (lambda y: y > 5) if name == "red_wine" else (lambda y: y)
+    model = {
+        "softmax": LogisticRegression(max_iter=1000),
+        "tree": DecisionTreeClassifier(min_samples_leaf=4, random_state=0),
+    }[kind].fit(mine.x, good(mine.y).astype(int))
+    answers = WARN.Source(model, mine.x) if kind == "tree" else model
+    others = np.arange(len(rest.x)) % 3 > 0
+    return Owner(
+        answers.predict_proba,
+        model,
+        mine.x,
+        rest.x[others],
+        good(rest.y[others]).astype(int),
+        rest.x[others],
+        rest.x[~others],
+    )
+
+
+# %% [markdown]
+# ### The defenses
+#
+# Each is a function of the owner and a seed, its secret, to settings of the
+# API.
+# The strengths are set so that the protected victim stays within about a
+# point of its accuracy: defenses are compared at equal utility.
+
+
+# %%
+def undefended(owner, seed):
+    """Full probabilities for everyone."""
+    return {}
+
+
+def labels_only(owner, seed):
+    """The label and nothing else."""
+    return {"returns": "label"}
+
+
+def rounding(owner, seed):
+    """Probabilities of one decimal."""
+    return {"decimals": 1}
+
+
+def gaussian_noise(owner, seed):
+    """Noise on the probabilities, the same whenever a row is repeated."""
+    return {"defenses": [SIGMOID.GaussianNoise(0.2, seed)]}
+
+
+def reverse_sigmoid(owner, seed):
+    """Deceptive Perturbations, with the guard that keeps the label."""
+    return {"defenses": [SIGMOID.ReverseSigmoid(1.0, 0.4)]}
+
+
+# %%
+def surrogate_for(owner, seed):
+    """An untrained network of the owner's, for the poisoned gradients."""
+    if owner.exam.ndim == 4:
+        return POISON.random_surrogate(seed)
+    d, c = owner.exam.shape[1], owner.predict(owner.exam[:1]).shape[1]
+    return POISON.random_surrogate(seed, partial(dense_net, d, c))
+
+
+def mad(owner, seed):
+    """Prediction Poisoning, answers moved by at most 0.9."""
+    return {"defenses": [POISON.MAD(surrogate_for(owner, seed), 0.9)]}
+
+
+def mad_argmax(owner, seed):
+    """Prediction Poisoning that changes no label, as far as it can go."""
+    surrogate = surrogate_for(owner, seed)
+    return {"defenses": [POISON.MAD(surrogate, 2.0, keep_label=True)]}
+
+
+# %%
+def boundary_layer(owner, seed):
+    """BDPL with a keyed grid; gradient probes for pictures."""
+    directions, delta = BDPL.axes, 0.05
+    if owner.exam.ndim == 4:
+        gradient = partial(BDPL.margin_gradient, owner.model)
+        directions, delta = partial(BDPL.along_gradient, gradient), 1.0
+    layer = BDPL.BDPL(
+        owner.predict, delta, 0.5, key=seed, directions=directions
+    )
+    return {"defenses": [layer]}
+
+
+def calibrated(owner, seed, streams=20):
+    """PRADA's delta: the smallest W of benign streams, less a step of 0.02."""
+    rng, lowest = np.random.default_rng(seed), 1.0
+    for _ in range(streams):
+        rows = benign_rows(owner.mine, 300, rng)
+        labels = metrics.labels_of(owner.predict(rows))
+        tests = DETECT.Stream().add(rows, labels)
+        lowest = min([lowest, *(w for _, w in tests)])
+    return lowest - 0.02
+
+
+def prada(owner, seed):
+    """PRADA's detector, its threshold chosen on the owner's own rows."""
+    return {"monitors": [DETECT.Prada(calibrated(owner, seed))]}
+
+
+# %%
+def extraction_warning(owner, seed):
+    """Extraction Warning, strategy A; for trees."""
+    source = WARN.Source(owner.model, owner.mine)
+    return {"monitors": [WARN.InformationMonitor(source, 0.9)]}
+
+
+def forgotten_siblings(owner, seed):
+    """Closeness to the boundary, threshold 0.3; for trees."""
+    victim = SIBLINGS.LeafVictim(owner.model)
+    margins = SIBLINGS.security_margins(victim, owner.mine)
+    return {"monitors": [SIBLINGS.SiblingsMonitor(victim, margins, 0.3)]}
+
+
+def sigmoid_and_prada(owner, seed):
+    """Two in one: perturbed answers, watched queries."""
+    return reverse_sigmoid(owner, seed) | prada(owner, seed)
+
+
+def benign_rows(rows, n, rng):
+    """What one benign client asks: n rows, or 2 in 3 where they are few."""
+    return rows[rng.permutation(len(rows))[: min(n, 2 * len(rows) // 3)]]
+
+
+# %% [markdown]
+# ### The attacks
+#
+# Each is a function of a customer, the pool, a seed, a budget and the
+# defenses that the owner has, mechanism and settings known, secret seeds not.
+# It returns a copy: a function from rows to labels.
+# A customer who is blocked learns from what was answered until then.
+#
+# The attackers differ in what they ask and in what they make of the answer.
+
+
+# %%
+class Hearing:
+    """A customer who makes something of the answers before using them."""
+
+    def __init__(self, customer, change):
+        self.customer, self.change = customer, change
+
+    def query(self, x):
+        """`change(x, answers)` of the answers to the rows x."""
+        return self.change(x, self.customer.query(x))
+
+
+class Averaging:
+    """A customer who asks each row four times, slightly moved each time."""
+
+    def __init__(self, customer, seed, times=4, size=0.02):
+        self.customer, self.times, self.size = customer, times, size
+        self.rng = np.random.default_rng(seed)
+
+    def query(self, x):
+        """The mean answers (n, c) to the rows x; `times` queries a row."""
+        moved = [
+            x + self.size * self.rng.normal(size=x.shape)
+            for _ in range(self.times)
+        ]
+        heard = [as_shares(self.customer.query(rows)) for rows in moved]
+        return np.mean(heard, axis=0)
+
+
+# %%
+class WithDummies:
+    """A customer who hides each row among rows of a pool."""
+
+    def __init__(self, customer, pool, seed, dummies=3):
+        self.customer, self.pool, self.dummies = customer, pool, dummies
+        self.rng = np.random.default_rng(seed)
+
+    def query(self, x):
+        """The answers to the rows x alone; all are billed."""
+        shape = (len(x), self.dummies)
+        others = self.pool[self.rng.integers(len(self.pool), size=shape)]
+        mixed = np.concatenate([x[:, None], others], axis=1)
+        heard = self.customer.query(mixed.reshape(-1, *x.shape[1:]))
+        return heard[:: 1 + self.dummies]
+
+
+def as_shares(answers, classes=10):
+    """Answers as probabilities; labels become one-hot."""
+    return np.eye(classes)[answers] if answers.ndim == 1 else answers
+
+
+def only_label(x, answers):
+    """What an attacker keeps who mistrusts everything but the label."""
+    return metrics.labels_of(answers)
+
+
+# %%
+def inverted(defenses, seed, x, answers):
+    """The answers before the defense, as well as they can be told."""
+    (defense,) = defenses
+    if isinstance(defense, POISON.MAD):
+        return POISON.recover(answers, defense.epsilon)
+    rng = np.random.default_rng(seed)
+    return SIGMOID.invert_by_table(answers, defense, rng, size=10_000)
+
+
+def labels_by(model):
+    """A torch model as a copy: rows to labels."""
+    return lambda x: training.predict_proba(model, x).argmax(axis=1)
+
+
+# %% [markdown]
+# On pictures:
+
+
+# %%
+def knockoff(customer, pool, seed, budget, defenses):
+    """KnockoffNets, random policy."""
+    return labels_by(KNOCKOFF.knockoff(customer, pool, budget, seed))
+
+
+def knockoff_labels(customer, pool, seed, budget, defenses):
+    """KnockoffNets that keeps the label alone."""
+    customer = Hearing(customer, only_label)
+    return knockoff(customer, pool, seed, budget, defenses)
+
+
+def knockoff_averaged(customer, pool, seed, budget, defenses):
+    """KnockoffNets with a quarter of the pictures, each asked four times."""
+    customer = Averaging(customer, seed)
+    return knockoff(customer, pool, seed, budget // 4, defenses)
+
+
+def knockoff_inverted(customer, pool, seed, budget, defenses):
+    """KnockoffNets on answers that were computed back."""
+    customer = Hearing(customer, partial(inverted, defenses, seed))
+    return knockoff(customer, pool, seed, budget, defenses)
+
+
+# %%
+def knockoff_adaptive(customer, pool, seed, budget, defenses):
+    """KnockoffNets with the adaptive policy over the letters."""
+    pool, kind = datasets.letters(4 * budget, seed)
+    groups = {
+        letter: np.flatnonzero(kind == k)
+        for k, letter in enumerate(datasets.LETTERS)
+    }
+    images, answers, _ = KNOCKOFF.adaptive_policy(
+        customer, pool, groups, budget, seed
+    )
+    return labels_by(KNOCKOFF.train_substitute(images, answers, seed))
+
+
+def noise_queries(customer, pool, seed, budget, defenses):
+    """KnockoffNets on uniform noise: the attacker who has nothing."""
+    pool = datasets.noise(budget, pool.shape[1:], seed)
+    return knockoff(customer, pool, seed, budget, defenses)
+
+
+# %%
+def prada_attack(customer, pool, seed, budget, defenses):
+    """PRADA's attack from ten digits of each class."""
+    seeds = PRADA.balanced(datasets.mnist().train, seed)
+    model, _ = PRADA.prada_attack(customer, seeds, budget, seed=seed)
+    return labels_by(model)
+
+
+def prada_with_dummies(customer, pool, seed, budget, defenses):
+    """PRADA's attack with three letters beside every query."""
+    customer = WithDummies(customer, pool, seed)
+    return prada_attack(customer, pool, seed, budget // 4, defenses)
+
+
+def learn_image(rows, answers, seed):
+    """What a blocked attacker makes of the answers that it has."""
+    return labels_by(KNOCKOFF.train_substitute(rows, answers, seed))
+
+
+# %% [markdown]
+# On tables:
+
+
+# %%
+def dense_net(d, c):
+    """Two hidden layers of 64 units."""
+    return nn.Sequential(
+        *(nn.Linear(d, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()),
+        nn.Linear(64, c),
+    )
+
+
+def learn_table(rows, answers, seed):
+    """A deep substitute from rows (n, d) and answers of any kind."""
+    c = answers.shape[1] if answers.ndim == 2 else answers.max() + 1
+    torch.manual_seed(seed)
+    model = dense_net(rows.shape[1], max(2, c))
+    rows = rows.astype(np.float32)
+    model = training.fit(model, rows, answers, steps=250, lr=1e-2, seed=seed)
+    return labels_by(model)
+
+
+def own_rows(pool, n, seed):
+    """n rows around those of a pool, and at most half of them uniform."""
+    rng = np.random.default_rng(seed)
+    near = WARN.own_rows(pool, n - n // 2, rng)
+    return np.vstack([near, rng.uniform(-1, 1, (n // 2, pool.shape[1]))])
+
+
+# %%
+def deep(customer, pool, seed, budget, defenses):
+    """A deep substitute from rows of the pool, moved, and uniform rows."""
+    rows = own_rows(pool, budget, seed)
+    return learn_table(rows, customer.query(rows), seed)
+
+
+def deep_labels(customer, pool, seed, budget, defenses):
+    """The deep substitute that keeps the label alone."""
+    customer = Hearing(customer, only_label)
+    return deep(customer, pool, seed, budget, defenses)
+
+
+def deep_averaged(customer, pool, seed, budget, defenses):
+    """The deep substitute, a quarter of the rows, each asked four times."""
+    customer = Averaging(customer, seed)
+    return deep(customer, pool, seed, budget // 4, defenses)
+
+
+def deep_inverted(customer, pool, seed, budget, defenses):
+    """The deep substitute on answers that were computed back."""
+    customer = Hearing(customer, partial(inverted, defenses, seed))
+    return deep(customer, pool, seed, budget, defenses)
+
+
+def retraining(customer, pool, seed, budget, defenses):
+    """StealML's adaptive retraining, from labels."""
+    d = pool.shape[1]
+    return STEALML.retrain_adaptive(customer, d, budget, seed=seed).predict
+
+
+# %%
+def solving(customer, pool, seed, budget, defenses):
+    """StealML's equation solving; cross-entropy where answers are inexact.
+
+    2 (d + 1) rows are solved and tried on twenty more. Where the copy does
+    not answer these as the API did, all the budget is spent on a fit.
+    """
+    d, rng = pool.shape[1], np.random.default_rng(seed)
+    rows = rng.uniform(-1, 1, (2 * (d + 1), d))
+    tried, heard = rows[:20], customer.query(rows)
+    if heard.min() > 0:
+        theta = STEALML.solve_softmax(Replay(heard), rows)
+        error = np.abs(STEALML.softmax_answers(theta, tried) - heard[:20])
+        if error.max() < 1e-6:
+            return lambda x: STEALML.softmax_answers(theta, x).argmax(axis=1)
+    more = rng.uniform(-1, 1, (budget - len(rows), d))
+    answers = np.vstack([heard, customer.query(more)])
+    theta = STEALML.fit_softmax(np.vstack([rows, more]), answers)
+    return lambda x: STEALML.softmax_answers(theta, x).argmax(axis=1)
+
+
+class Replay:
+    """Answers that were paid for already, as an API."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def query(self, x):
+        """The answers, whatever is asked."""
+        return self.answers
+
+
+# %%
+def path_finding(customer, pool, seed, budget, defenses):
+    """StealML's path finding; the answer itself is the name of a leaf."""
+    ends = np.ones(pool.shape[1])
+    boxes = STEALML.tree_bottom_up(LeafNames(customer), -ends, ends, 0.01)
+    return lambda x: np.maximum(0, STEALML.predict_boxes(boxes, x))
+
+
+class LeafNames:
+    """An API as path finding wants it: label and confidence (n, 2)."""
+
+    def __init__(self, customer):
+        self.customer = customer
+
+    def query(self, x, known=None):
+        """Label and largest probability of complete rows x (n, d)."""
+        answers = as_shares(self.customer.query(x))
+        return np.column_stack([answers.argmax(axis=1), answers.max(axis=1)])
+
+
+# %% [markdown]
+# ### One meeting, one owner
+#
+# A cell is one attack on one defense with one seed.
+
+
+# %%
+def meet(owner, attack, defense, seed, budget, accounts=1):
+    """The scores of one attack on one defended victim, as a dictionary.
+
+    owner, attack, defense: functions as above. accounts: over how many the
+    attack is split. The copy is compared with the undefended victim.
+    """
+    owner = owner(seed)
+    settings = defense(owner, seed)
+    api = PredictionAPI(
+        owner.predict, budget=budget, on_alarm="block", **settings
+    )
+    names = [f"account {n}" for n in range(accounts)]
+    customer, ended = Accounts(api, names), "finished"
+    try:
+        defenses = settings.get("defenses", ())
+        copy = attack(customer, owner.pool, seed, budget, defenses)
+    except (ClientBlocked, BudgetExceeded) as end:
+        ended, copy = type(end).__name__, stopped(owner, customer, seed)
+    alarms = [alarm.query * accounts for alarm in api.alarms.values()]
+    return {
+        "ended": ended,
+        "queries": api.ledger.queries,
+        "queries to alarm": min(alarms, default=None),
+        "dollars": api.ledger.cost,
+        "L1 on attack queries": moved(owner, customer),
+        **judged(copy(owner.exam), owner),
+    }
+
+
+# %%
+def stopped(owner, customer, seed):
+    """The copy of an attacker who was stopped half-way."""
+    try:
+        rows, answers = customer.transfer_set()
+    except ValueError:  # not one answer
+        return lambda x: np.zeros(len(x), int)
+    learn = learn_image if rows.ndim == 4 else learn_table
+    return learn(rows, answers, seed)
+
+
+def judged(labels, owner):
+    """Fidelity and accuracy of labels for the exam, in percent."""
+    own = metrics.labels_of(owner.predict(owner.exam))
+    return {
+        "fidelity": 100 * metrics.fidelity(labels, own),
+        "accuracy": 100 * metrics.accuracy(labels, owner.truth),
+    }
+
+
+def moved(owner, customer):
+    """Mean L1 distance of the answers sent from the victim's, 0 to 2."""
+    try:
+        rows, answers = customer.transfer_set()
+    except ValueError:
+        return 0.0
+    own = owner.predict(rows)
+    answers = as_shares(answers, own.shape[1])
+    return float(np.abs(own - answers).sum(axis=1).mean())
+
+
+# %% [markdown]
+# And a cell of the other kind is what a defense costs its owner: protected
+# accuracy, distance of the answers, alarms on benign clients of up to 300 queries,
+# time.
+
+
+# %%
+def keep(owner, defense, seed, clients=20, each=300):
+    """What one defense costs one owner, as a dictionary."""
+    owner = owner(seed)
+    api = PredictionAPI(owner.predict, **defense(owner, seed))
+    rng = np.random.default_rng(seed)
+    for n in range(clients):
+        api.query(benign_rows(owner.benign, each, rng), f"client {n}")
+    plain = PredictionAPI(owner.predict)
+    answers, own = api.query(owner.exam, "judge"), plain.query(owner.exam)
+    shares = as_shares(answers, own.shape[1])
+    truth = metrics.accuracy(own, owner.truth)
+    false = sum(name.startswith("client") for name in api.alarms)
+    return {
+        "accuracy": 100 * metrics.accuracy(answers, owner.truth),
+        "lost": 100 * (truth - metrics.accuracy(answers, owner.truth)),
+        "L1 on benign queries": float(np.abs(shares - own).sum(1).mean()),
+        "false alarms": false,
+        "clients": clients,
+        "ms a query": milliseconds(api, owner) - milliseconds(plain, owner),
+    }
+
+
+def milliseconds(api, owner, rounds=3):
+    """CPU time of one query in a call of 100, the best of three rounds."""
+    rows, best = owner.benign[:100], np.inf
+    for n in range(rounds):
+        start = time.process_time()
+        api.query(rows, f"clock {n}")
+        best = min(best, time.process_time() - start)
+    return 1000 * best / len(rows)
+
+
+# %% [markdown]
+# ### Who meets whom
+#
+# Not every attack can be tried on every defense.
+# A pair that is left out has a reason, and the reason is shown.
+
+# %%
+ACCOUNTS = 16
+"""Over so many names the attacks marked "16 accounts" are split."""
+
+IMAGE_ATTACKS = {
+    "KnockoffNets": (knockoff, 1),
+    "KnockoffNets, labels": (knockoff_labels, 1),
+    "KnockoffNets, adaptive": (knockoff_adaptive, 1),
+    "KnockoffNets, averaged": (knockoff_averaged, 1),
+    "KnockoffNets, inverted": (knockoff_inverted, 1),
+    "PRADA's attack": (prada_attack, 1),
+    "PRADA's attack, dummies": (prada_with_dummies, 1),
+    "PRADA's attack, 16 accounts": (prada_attack, ACCOUNTS),
+    "noise queries": (noise_queries, 1),
+}
+TABLE_ATTACKS = {
+    "equation solving": (solving, 1),
+    "path finding": (path_finding, 1),
+    "path finding, 16 accounts": (path_finding, ACCOUNTS),
+    "adaptive retraining": (retraining, 1),
+    "deep substitute": (deep, 1),
+    "deep substitute, labels": (deep_labels, 1),
+    "deep substitute, averaged": (deep_averaged, 1),
+    "deep substitute, inverted": (deep_inverted, 1),
+    "deep substitute, 16 accounts": (deep, ACCOUNTS),
+}
+
+# %%
+DEFENSES = {
+    "none": undefended,
+    "labels only": labels_only,
+    "rounding": rounding,
+    "Gaussian noise": gaussian_noise,
+    "reverse sigmoid": reverse_sigmoid,
+    "MAD": mad,
+    "MAD-argmax": mad_argmax,
+    "BDPL": boundary_layer,
+    "PRADA": prada,
+    "Extraction Warning": extraction_warning,
+    "Forgotten Siblings": forgotten_siblings,
+    "sigmoid + PRADA": sigmoid_and_prada,
+}
+FOR_TREES = "Extraction Warning", "Forgotten Siblings"
+INVERTIBLE = "reverse sigmoid", "MAD", "MAD-argmax", "sigmoid + PRADA"
+LABELS = "labels only", "BDPL"
+
+
+def why_not(attack, defense, kind):
+    """Why an attack does not meet a defense on a kind of victim, or ""."""
+    if defense in FOR_TREES and kind != "tree":
+        return "the defense reads the leaves of a tree"
+    if attack == "equation solving" and kind == "tree":
+        return "a tree has no equations to solve"
+    if attack == "equation solving" and defense in LABELS:
+        return "equations need probabilities"
+    if attack.startswith("path") and kind != "tree":
+        return "the victim has no leaves"
+    if attack.endswith("inverted") and defense not in INVERTIBLE:
+        return "no perturbation that can be computed back"
+    return ""
+
+
+# %%
+arenas = {
+    ("image", name, budget): (
+        partial(image_owner, name=name),
+        IMAGE_ATTACKS,
+        budget,
+    )
+    for name in image_victims
+    for budget in image_budgets
+} | {
+    (kind, name, table_budget): (
+        partial(table_owner, name=name, kind=kind),
+        TABLE_ATTACKS,
+        table_budget,
+    )
+    for kind in ("softmax", "tree")
+    for name in tables
+}
+seeds = range(seed, seed + n_seeds)
+meetings, costs, absent = {}, {}, {}
+for (kind, name, budget), (owner, attacks, _) in arenas.items():
+    for d, defense in DEFENSES.items():
+        for a, (attack, accounts) in attacks.items():
+            reason = why_not(a, d, kind)
+            if reason:
+                absent[kind, a, d] = reason
+                continue
+            for s in seeds:
+                who = {"owner": owner, "attack": attack, "defense": defense}
+                how = {"seed": s, "budget": budget, "accounts": accounts}
+                cell = Cell(meet, who | how)
+                meetings[kind, name, budget, a, d, s] = cell
+        if kind == "tree" or d not in FOR_TREES:
+            for s in seeds:
+                who = {"owner": owner, "defense": defense, "seed": s}
+                costs[kind, name, budget, d, s] = Cell(keep, who)
+
+# %% [markdown]
+# ### The sweep
+#
+# The cells know nothing of each other, so a scheduler can give them to any
+# process that is free: two here, or all of a cluster's
+# {cite:p}`rocklin2015dask`.
+# What is finished is kept under a key of its parameters and of the code that
+# it ran, so that a run that was killed goes on where it stopped, and after a
+# change in one technique only its cells run again.
+
+# %%
+outcomes = sweep(
+    [*meetings.values(), *costs.values()],
+    scheduler=scheduler,
+    workers=workers,
+    what="meetings",
+)
+
+# %% tags=["hide-input"]
+failed = [o.error for o in outcomes if o.error]
+for line in sorted(set(failed)):
+    print(f"failed: {line}")
+Markdown(
+    f"{len(meetings):,} meetings and {len(costs):,} owner's cells, of which "
+    f"{len(failed)} failed. {len(absent)} pairs of attack and defense are "
+    "left out, for one of "
+    f"{len(set(absent.values()))} reasons."
+)
+
+# %%
+columns = ["kind", "victim", "budget", "attack", "defense", "seed"]
+rows = [
+    dict(zip(columns, key, strict=True)) | (outcome.value or {})
+    for key, outcome in zip(meetings, outcomes, strict=False)
+]
+met = pd.DataFrame(rows)
+columns.remove("attack")
+rows = [
+    dict(zip(columns, key, strict=True)) | (outcome.value or {})
+    for key, outcome in zip(costs, outcomes[len(meetings) :], strict=True)
+]
+cost = pd.DataFrame(rows)
+
+# %% [markdown]
+# ## The matrix
+#
+# Fidelity of the copy, in percent: how often it answers as the undefended
+# victim does on rows of the judge.
+# Dark is a good theft.
+# A cell with a dot is one that the attacker did not finish, because every
+# account was blocked.
+
+
+# %%
+def matrix(met, attacks, value="fidelity"):
+    """Means over victims and seeds: attacks by defenses; NaN where absent."""
+    table = met.pivot_table(value, "attack", "defense")
+    return table.reindex(index=list(attacks), columns=list(DEFENSES))
+
+
+def heat(ax, met, attacks, least=0):
+    """Draw the matrix of fidelity with its numbers."""
+    table = matrix(met, attacks)
+    blocked = matrix(met.assign(b=met.ended == "ClientBlocked"), attacks, "b")
+    ax.imshow(table, cmap="cividis_r", vmin=least, vmax=100, aspect="auto")
+    ax.set_xticks(range(len(table.columns)), table.columns, rotation=45)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(table)), table.index)
+    ax.grid(False)
+    middle = (least + 100) / 2
+    for (i, j), value in np.ndenumerate(table.to_numpy()):
+        dot = "·" if blocked.iat[i, j] >= 0.5 else ""
+        text = "–" if np.isnan(value) else f"{value:.0f}{dot}"
+        ax.text(j, i, text, ha="center", va="center", fontsize=8,
+                color="white" if value > middle else "black")  # fmt: skip
+
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Pictures: fidelity of the copy in percent, attacks by defenses; means over seeds."}, "image": {"alt": "Heat map of nine attacks by twelve defenses on the image victim with a number in every cell; two columns are dashes because these defenses are for trees."}}
+image = met[(met.kind == "image") & (met.budget == max(image_budgets))]
+fig, ax = plt.subplots(figsize=(8, 4.2))
+heat(ax, image, IMAGE_ATTACKS)
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Softmax regressions: fidelity of the copy in percent; means over tables and seeds."}, "image": {"alt": "Heat map of the attacks on softmax regressions by twelve defenses with a number in every cell; the rows of path finding and the columns of the two defenses for trees are dashes."}}
+fig, ax = plt.subplots(figsize=(8, 4.2))
+heat(ax, met[met.kind == "softmax"], TABLE_ATTACKS, least=40)
+plt.show()
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Decision trees: fidelity of the copy in percent; means over tables and seeds."}, "image": {"alt": "Heat map of the attacks on decision trees by twelve defenses with a number in every cell; the row of equation solving is dashes."}}
+fig, ax = plt.subplots(figsize=(8, 4.2))
+heat(ax, met[met.kind == "tree"], TABLE_ATTACKS, least=40)
+plt.show()
+
+# %% [markdown]
+# The dashes are the pairs that were left out.
+
+# %% tags=["hide-input"]
+plotting.table(
+    [
+        {
+            "reason": reason,
+            "pairs": sum(r == reason for r in absent.values()),
+            "for example": " on ".join(
+                next(key for key, r in absent.items() if r == reason)[1:]
+            ),
+        }
+        for reason in sorted(set(absent.values()))
+    ]
+)
+
+# %% [markdown]
+# ## What a defense costs
+#
+# Every number is the owner's: how much accuracy the protected answers lose,
+# how far they lie from the true ones (0 to 2), how many of the benign
+# clients are accused, and how long a query takes on top.
+
+
+# %%
+def spread(values, digits=1):
+    """Mean and 95 % interval as text; the number alone where all agree."""
+    values = np.asarray(values, float)
+    if np.ptp(values) == 0:
+        return f"{values[0]:.{digits}f}"
+    return f"{metrics.interval(values):.{digits}f}"
+
+
+def owners_table(cost):
+    """One row a defense: what it costs, over victims and seeds."""
+    rows = []
+    for d, part in cost.groupby("defense", sort=False):
+        alarms = int(part["false alarms"].sum()), int(part["clients"].sum())
+        rate = metrics.proportion_interval(*alarms)
+        rows.append(
+            {
+                "defense": d,
+                "accuracy lost (points)": spread(part["lost"]),
+                "L1": spread(part["L1 on benign queries"], 2),
+                "false alarms": f"{rate:.0%}" if d in WATCHING else "–",
+                "ms a query": f"{part['ms a query'].median():.2f}",
+            }
+        )
+    return plotting.table(rows)
+
+
+WATCHING = "PRADA", "Extraction Warning", "Forgotten Siblings"
+WATCHING = *WATCHING, "sigmoid + PRADA"
+
+# %% tags=["hide-input"]
+owners_table(cost[cost.kind == "image"])
+
+# %% tags=["hide-input"]
+owners_table(cost[cost.kind != "image"])
+
+# %% [markdown]
+# Milliseconds are processor time on the machine that built this page, and
+# the only numbers here that another run does not repeat.
+#
+# ## The best attacker
+#
+# A defense is as good as its best attacker lets it be.
+# An owner cannot choose who comes, so for each defense the attack with the
+# highest mean fidelity counts, whatever it does against the others.
+
+
+# %%
+def best_attacks(met):
+    """Defense to the attack with the highest mean fidelity against it."""
+    means = met.groupby(["defense", "attack"]).fidelity.mean().unstack()
+    return {d: means.loc[d].idxmax() for d in DEFENSES if d in means.index}
+
+
+def against(met, defense, attack):
+    """Fidelity of one attack on one defense: one number a victim and seed."""
+    part = met[(met.defense == defense) & (met.attack == attack)]
+    return part.sort_values(["victim", "seed"]).fidelity.to_numpy()
+
+
+def ranks(met):
+    """Defense to its (lowest, highest) possible rank, 1 the best.
+
+    One defense is surely better than another where the 95 % interval of the
+    difference of their best attackers, paired over victims and seeds, does
+    not reach zero.
+    """
+    best = {d: against(met, d, a) for d, a in best_attacks(met).items()}
+    found = {}
+    for d in best:
+        gaps = [
+            metrics.paired_difference(best[d], best[e]) for e in best if e != d
+        ]
+        worse_than = sum(gap.low > 0 for gap in gaps)
+        better_than = sum(gap.high < 0 for gap in gaps)
+        found[d] = 1 + worse_than, len(best) - better_than
+    return found
+
+
+# %%
+def ranking(met):
+    """One row a defense: best attacker, its fidelity, possible ranks."""
+    possible, rows = ranks(met), []
+    for d, a in best_attacks(met).items():
+        values, (low, high) = against(met, d, a), possible[d]
+        paid = met[(met.defense == d) & (met.attack == a)]
+        rows.append(
+            {
+                "defense": d,
+                "best attack": a,
+                "fidelity (%)": spread(values),
+                "rank": f"{low} to {high}" if low < high else f"{low}",
+                "queries": f"{paid.queries.mean():,.0f}",
+                "cost ($)": f"{paid.dollars.mean():.2f}",
+                "mean": values.mean(),
+            }
+        )
+    rows.sort(key=lambda row: row["mean"])
+    return plotting.table(
+        [{k: v for k, v in row.items() if k != "mean"} for row in rows]
+    )
+
+
+# %% tags=["hide-input"]
+ranking(image)
+
+# %% tags=["hide-input"]
+ranking(met[met.kind == "softmax"])
+
+# %% tags=["hide-input"]
+ranking(met[met.kind == "tree"])
+
+# %% [markdown]
+# A range of ranks says which orders the seeds allow; where two ranges
+# overlap, this run does not decide.
+#
+# ### Utility against theft
+#
+# One point a defense: to the right the owner loses little, at the bottom the
+# best thief gets little.
+# The line joins the defenses that no other beats in both.
+
+
+# %%
+def plane(ax, met, cost):
+    """Draw what is kept against what the best attacker takes."""
+    points = {}
+    for d, a in best_attacks(met).items():
+        kept = 100 - 50 * cost[cost.defense == d]["L1 on benign queries"]
+        points[d] = kept.mean(), against(met, d, a).mean()
+    for number, (d, (x, y)) in enumerate(points.items()):
+        ax.plot(x, y, "o", color=plotting.COLOURS["blue"])
+        shift = (6, 5) if number % 2 else (6, -11)
+        ax.annotate(d, (x, y), shift, textcoords="offset points", fontsize=8)
+    front = [
+        p
+        for p in points.values()
+        if not any(
+            q != p and q[0] >= p[0] and q[1] <= p[1] for q in points.values()
+        )
+    ]
+    ax.plot(*zip(*sorted(front), strict=True), lw=1, color="0.4", zorder=0)
+    ax.set(xlabel="answer kept (%, 100 - 50 L1)", ylim=(None, 103))
+
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What benign clients keep of their answers against what the best attacker gets; the line joins the defenses that no other beats in both."}, "image": {"alt": "Three panels of named points, one for pictures, one for softmax regressions, one for trees: the share of the answer kept on the horizontal and the best attacker's fidelity on the vertical axis, joined by a frontier."}}
+fig, axes = plt.subplots(3, 1, figsize=(7, 9.6), layout="constrained")
+for ax, kind in zip(axes, ("image", "softmax", "tree"), strict=True):
+    part = image if kind == "image" else met[met.kind == kind]
+    plane(ax, part, cost[cost.kind == kind])
+    ax.set(title=kind, ylabel="best fidelity (%)")
+plt.show()
+
+# %% [markdown]
+# ## Take it with you
+#
+# The link below holds every cell of the matrix, one row a meeting, as CSV.
+
+
+# %%
+def download(table, name):
+    """A link that saves a table as a CSV file; the page itself carries it."""
+    text = base64.b64encode(table.to_csv(index=False).encode()).decode()
+    return HTML(
+        f'<a download="{name}" href="data:text/csv;base64,{text}">{name}</a> '
+        f"({len(table):,} rows)"
+    )
+
+
+# %% tags=["hide-input"]
+download(met.round(4), "arena_meetings.csv")
+
+# %% tags=["hide-input"]
+download(cost.drop(columns="ms a query").round(4), "arena_costs.csv")
+
+# %% [markdown]
+# ### A larger arena
+#
+# `make arena parameters=FILE.yml` runs this chapter with other knobs, on two
+# processes or on the Dask scheduler that the file names.
+# The file `benchmarks/arena_larger.yml` asks for five seeds, for budgets from
+# 1,000 to 60,000 and for Fashion-MNIST as a second victim.
+# Cells that were computed before are not computed again.
+#
+# ## How it breaks
+#
+# - **A matrix is not a proof.**
+#   The best attacker here is the best of those that were tried; the next
+#   idea may be better.
+#   A defense can lose a rank to a new row, never win one.
+# - **One strength each.**
+#   The strengths were set for equal accuracy, not for equal distance; the
+#   planes above show what that costs.
+# - **Small victims, small budgets.**
+#   With ten times the queries the naive copies come closer to the victim,
+#   and the differences shrink.
+# - **Three seeds.**
+#   The ranges of ranks are wide because the intervals are honest.
+#
+# ## Paper and this run
+#
+# The survey compares no two defenses under the same attack, so nothing here
+# has a published number beside it.
+# What is claimed is what the chapters lead one to expect.
+
+
+# %%
+def gain(part, defense, attack, other):
+    """Fidelity of one attack less that of another, paired: an interval."""
+    return metrics.paired_difference(
+        against(part, defense, attack), against(part, defense, other)
+    )
+
+
+def fall(part, attack, defense):
+    """What a defense takes from one attack, paired over victims and seeds."""
+    return metrics.paired_difference(
+        against(part, "none", attack), against(part, defense, attack)
+    )
+
+
+# %%
+claims.add("cells that failed", len(failed), low=0, high=0)
+empty = met.fidelity.isna().sum() - len(failed)
+claims.add("cells without a value or a reason", empty, low=0, high=0)
+claims.add(
+    "reverse sigmoid: fall of KnockoffNets (points)",
+    fall(image, "KnockoffNets", "reverse sigmoid").mean,
+    low=20,
+)
+claims.add(
+    "reverse sigmoid: fall of KnockoffNets with labels (points)",
+    abs(fall(image, "KnockoffNets, labels", "reverse sigmoid").mean),
+    high=0.5,
+)
+claims.add(
+    "reverse sigmoid: table inversion less naive (points)",
+    gain(
+        image, "reverse sigmoid", "KnockoffNets, inverted", "KnockoffNets"
+    ).mean,
+    low=20,
+)
+claims.add(
+    "MAD: recovery less naive (points)",
+    gain(image, "MAD", "KnockoffNets, inverted", "KnockoffNets").mean,
+    low=10,
+)
+
+# %%
+naive = image[image.attack == "PRADA's attack"]
+naive = naive[naive.defense == "PRADA"]
+claims.add(
+    "PRADA: queries until PRADA's attack is seen, most",
+    naive["queries to alarm"].max(),
+    low=100,
+    high=400,
+)
+spared = image[(image.defense == "PRADA") & (image.attack == "KnockoffNets")]
+claims.add(
+    "PRADA: alarms on KnockoffNets",
+    spared["queries to alarm"].notna().sum(),
+    low=0,
+    high=0,
+)
+split = image[image.attack == "PRADA's attack, 16 accounts"]
+claims.add(
+    "PRADA: alarms on its attack from 16 accounts",
+    split[split.defense == "PRADA"]["queries to alarm"].notna().sum(),
+    low=0,
+    high=0,
+)
+solved = met[(met.attack == "equation solving") & (met.defense == "none")]
+claims.add(
+    "no defense: fidelity of equation solving, least (%)",
+    solved.fidelity.min(),
+    low=100,
+    high=100,
+)
+claims.check()
+
+# %% [markdown]
+# ## Exercises
+#
+# :::{admonition} Exercise 1
+# :class: attention
+# Which attack is the best against the most defenses on pictures?
+# :::
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
+for kind in ("image", "softmax", "tree"):
+    part = image if kind == "image" else met[met.kind == kind]
+    print(pd.Series(best_attacks(part)).value_counts().to_string(), "\n")
+
+# %% [markdown]
+# :::{admonition} Exercise 2
+# :class: attention
+# A defense that the attacker does not know of is worth more than one that
+# is known.
+# How much of the reverse sigmoid's effect is left where the attacker inverts
+# it with half the true strength?
+# :::
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
+owner = image_owner(seed)
+api = PredictionAPI(owner.predict, **reverse_sigmoid(owner, seed))
+rows = owner.pool[:600]
+answers, rng = api.query(rows), np.random.default_rng(seed)
+for strength in (1.0, 0.5):
+    guess = SIGMOID.ReverseSigmoid(strength, 0.4)
+    back = SIGMOID.invert_by_table(answers, guess, rng, size=10_000)
+    copy = learn_image(rows, back, seed)
+    print(f"strength {strength}: {judged(copy(owner.exam), owner)}")
+
+# %% [markdown]
+# ## Recap
+#
+# - Judged by the best attacker against it, most perturbations are worth what
+#   a label costs the attacker anyway.
+# - Monitors stop the attack that they were made for, and let pass the one
+#   that asks for natural rows or comes from many accounts.
+# - Accuracy, distance, false alarms and time are all part of the price; no
+#   single number ranks defenses.
+# - Where intervals overlap, the order is open, and a table that hides this
+#   misleads.
+#
+# ## References
+#
+# - {cite:t}`gong2020survey` asks for such a comparison and says why it was
+#   not possible.
+# - {cite:t}`tang2024modelguard` compares perturbations under one bound of
+#   utility, against attackers who recover.
+# - {cite:t}`rocklin2015dask` introduced Dask, which runs the cells.

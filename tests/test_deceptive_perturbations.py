@@ -1,0 +1,313 @@
+"""Deceptive perturbations, from its chapter, by vectors and brute force."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mexutils import PredictionAPI, load_chapter
+
+rs = load_chapter("defenses/deceptive_perturbations")
+
+PUBLISHED = [
+    *(0.12109935, 0.0498215, 0.0993958, 0.06410096, 0.11366928),
+    *(0.04645343, 0.06419807, 0.30685693, 0.07616714, 0.05823757),
+]
+SHAPES = [(1.0, 0.1), (1.0, 0.2), (0.5, 0.2), (1.0, 0.4), (0.3, 0.9)]
+
+
+def simplex(c, n=3000, seed=0):
+    """Random answers, from one-hot over flat to exact ties."""
+    rng = np.random.default_rng(seed)
+    flat = rng.dirichlet(np.full(c, 0.3), n)
+    sharp = rng.dirichlet(np.full(c, 0.02), n)
+    return np.concatenate([flat, sharp, np.eye(c), np.full((1, c), 1 / c)])
+
+
+def by_powers(p, beta, gamma):
+    """The formula one number at a time, with powers instead of logits."""
+    bent = []
+    for t in p:
+        inside = min(max(t, 1e-9), 1 - 1e-9)
+        up, down = inside**gamma, (1 - inside) ** gamma
+        bent.append(t - beta * (up / (up + down) - 0.5))
+    return [value / math.fsum(bent) for value in bent]
+
+
+@pytest.mark.parametrize("guard", [True, False])
+@pytest.mark.parametrize(
+    ("p", "beta", "gamma", "expected"),
+    [
+        (
+            PUBLISHED,
+            1.0,
+            0.1,
+            [
+                *(0.107337, 0.077437, 0.097127, 0.082304, 0.103777),
+                *(0.076448, 0.082340, 0.206009, 0.087030, 0.080191),
+            ],
+        ),
+        (
+            PUBLISHED,
+            0.75,
+            0.1,
+            [
+                *(0.109724, 0.072647, 0.097521, 0.079147, 0.105492),
+                *(0.071245, 0.079193, 0.223502, 0.085146, 0.076383),
+            ],
+        ),
+        ([0.7, 0.2, 0.1], 1.0, 0.2, [0.579638, 0.236948, 0.183414]),
+        ([0.7, 0.2, 0.1], 0.5, 0.4, [0.582888, 0.237032, 0.180080]),
+        ([0.9, 0.1], 1.0, 0.2, [0.791873, 0.208127]),
+    ],
+)
+def test_known_vectors(p, beta, gamma, expected, guard):
+    p = np.array([p])
+    answer = rs.ReverseSigmoid(beta, gamma, keep_top1=guard)(p, p)
+    np.testing.assert_allclose(answer[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("beta", "gamma"), SHAPES)
+@pytest.mark.parametrize("c", [2, 3, 10])
+def test_the_answer_is_the_formula_with_powers(c, beta, gamma):
+    p = simplex(c, n=40)
+    answer = rs.ReverseSigmoid(beta, gamma, keep_top1=False)(p, p)
+    expected = [by_powers(row, beta, gamma) for row in p]
+    np.testing.assert_allclose(answer, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("beta", "gamma"), SHAPES)
+def test_point_symmetry_and_no_normaliser_for_two_classes(beta, gamma):
+    t = np.linspace(0, 1, 1001)
+    pair = rs.bend(t, beta, gamma) + rs.bend(1 - t, beta, gamma)
+    np.testing.assert_allclose(pair, 1, atol=1e-12)
+    p = np.stack([t, 1 - t], axis=1)
+    answer = rs.ReverseSigmoid(beta, gamma)(p, p)
+    np.testing.assert_allclose(answer[:, 0], rs.bend(t, beta, gamma))
+
+
+@pytest.mark.parametrize(("beta", "gamma"), SHAPES)
+def test_slope_by_finite_differences(beta, gamma):
+    t, step = np.linspace(0.001, 0.999, 200), 1e-7
+    ahead = rs.bend(t + step, beta, gamma) - rs.bend(t - step, beta, gamma)
+    slope = rs.bend_slope(t, beta, gamma)
+    np.testing.assert_allclose(slope, ahead / (2 * step), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("beta", "gamma", "expected"),
+    [
+        (1.0, 0.1, 0.0248),
+        (1.0, 0.2, 0.0481),
+        (1.0, 0.4, 0.0891),
+        (1.0, 0.6, 0.1232),
+        (0.5, 0.1, 0.0121),
+        (0.5, 0.2, 0.0222),
+        (0.5, 0.4, 0.0341),
+        (0.5, 0.6, 0.0308),
+    ],
+)
+def test_turning_points(beta, gamma, expected):
+    turn = rs.turning_point(beta, gamma)
+    assert turn == pytest.approx(expected, abs=6e-5)
+    t = np.linspace(1e-4, 0.5, 100_001)
+    lowest = t[rs.bend(t, beta, gamma).argmin()]
+    assert turn == pytest.approx(lowest, abs=1e-5)
+
+
+@pytest.mark.parametrize(("beta", "gamma"), [(0, 0.2), (1, 1), (0.5, 2)])
+def test_where_nothing_turns_says_so(beta, gamma):
+    with pytest.raises(ValueError, match="no turning point"):
+        rs.turning_point(beta, gamma)
+
+
+def test_two_classes_keep_the_label_without_a_guard():
+    p = simplex(2)
+    for beta, gamma in SHAPES:
+        answer = rs.ReverseSigmoid(beta, gamma, keep_top1=False)(p, p)
+        assert (answer.argmax(1) == p.argmax(1)).all()
+
+
+def test_above_one_half_the_label_is_safe():
+    p = simplex(10)
+    p = p[p.max(1) > 0.5]
+    answer = rs.ReverseSigmoid(1.0, 0.4, keep_top1=False)(p, p)
+    assert len(p) > 1000 and (answer.argmax(1) == p.argmax(1)).all()
+
+
+def test_the_counter_example_flips_and_the_guard_repairs_it():
+    p = np.full((1, 100), 0.97 / 99)
+    p[0, 7] = 0.03
+    flipped = rs.ReverseSigmoid(1.0, 0.2, keep_top1=False)(p, p)
+    assert flipped[0, 7] == pytest.approx(0.00875, abs=5e-6)
+    assert flipped[0, 8] == pytest.approx(0.01001, abs=5e-6)
+    assert rs.ReverseSigmoid(1.0, 0.2)(p, p).argmax() == 7
+
+
+@pytest.mark.parametrize("c", [2, 10, 100])
+@pytest.mark.parametrize(("beta", "gamma"), [*SHAPES, (1.0, 1.0), (1.0, 3.0)])
+def test_the_guard_keeps_the_label_and_the_simplex(c, beta, gamma):
+    p = simplex(c)
+    answer = rs.ReverseSigmoid(beta, gamma)(p, p)
+    assert (answer.argmax(1) == p.argmax(1)).all()
+    assert np.isfinite(answer).all() and answer.min() >= 0
+    np.testing.assert_allclose(answer.sum(1), 1, atol=1e-12)
+
+
+def test_the_guard_leaves_every_other_row_as_published():
+    p = simplex(10)
+    free = rs.ReverseSigmoid(1.0, 0.4, keep_top1=False)(p, p)
+    kept = free.argmax(1) == p.argmax(1)
+    assert 0.5 < kept.mean() < 1
+    guarded = rs.ReverseSigmoid(1.0, 0.4)(p, p)
+    np.testing.assert_array_equal(guarded[kept], free[kept])
+
+
+def test_a_row_is_answered_alike_alone_and_in_a_batch():
+    p = simplex(10, n=30)
+    defense = rs.ReverseSigmoid(1.0, 0.4)
+    alone = [defense(row[None], row[None])[0] for row in p]
+    np.testing.assert_allclose(defense(p, p), alone, atol=1e-15)
+
+
+def test_strength_zero_is_the_truth_and_the_input_is_left_alone():
+    p = simplex(10)
+    before = p.copy()
+    np.testing.assert_allclose(rs.ReverseSigmoid(0, 0.2)(p, p), p, atol=1e-15)
+    rs.ReverseSigmoid(1, 0.2)(p, p)
+    np.testing.assert_array_equal(p, before)
+
+
+@pytest.mark.parametrize(
+    ("beta", "gamma"),
+    [(1, 0), (1, -1), (-0.1, 0.2), (1.1, 0.2), (math.nan, 0.2)]
+    + [(1, math.nan), (1, math.inf), ("1", 0.2), (True, 0.2), (1, None)],
+)
+def test_bad_parameters(beta, gamma):
+    with pytest.raises(ValueError, match=r"beta|gamma"):
+        rs.ReverseSigmoid(beta, gamma)
+
+
+@pytest.mark.parametrize("defense", [rs.ReverseSigmoid(), rs.GaussianNoise(1)])
+@pytest.mark.parametrize(
+    ("p", "fault"),
+    [
+        ([[2.0, -1.0, 0.0]], "logits"),
+        ([[0.5, math.nan, 0.5]], "row 0"),
+        ([[0.5, 0.5], [0.5, 0.6]], "row 1"),
+        ([0.5, 0.5], "shape"),
+        ([[1.0]], "two classes"),
+        ([["a", "b"]], "numbers"),
+        ([[0.5, 0.5], [1.0]], "numbers"),
+    ],
+)
+def test_bad_rows_are_named(defense, p, fault):
+    with pytest.raises(ValueError, match=fault):
+        defense(np.zeros((len(p), 1)), p)
+
+
+def test_rows_of_another_number_are_refused():
+    with pytest.raises(ValueError, match="one row for each row of x"):
+        rs.ReverseSigmoid()(np.zeros((2, 1)), [[0.5, 0.5]])
+
+
+def test_behind_the_api_labels_are_the_victims():
+    p = simplex(10, n=200)
+    ask = {"predict_proba": lambda x: p[: len(x)]}
+    x = np.zeros((len(p), 3))
+    plain = PredictionAPI(**ask, returns="label").query(x)
+    bent = PredictionAPI(
+        **ask, returns="label", defenses=[rs.ReverseSigmoid(1.0, 0.4)]
+    ).query(x)
+    np.testing.assert_array_equal(plain, bent)
+
+
+@pytest.mark.parametrize(("beta", "gamma"), SHAPES[:4])
+def test_two_class_truths_are_all_of_them(beta, gamma):
+    t = np.linspace(0.5, 1 - 1e-6, 400_001)
+    curve = rs.bend(t, beta, gamma)
+    for answer in np.linspace(0.501, 0.95, 12):
+        crossings = np.flatnonzero(np.diff(np.sign(curve - answer)))
+        truths = rs.two_class_truths(answer, beta, gamma)
+        truths = [v for v in truths if v < t[-1]]
+        np.testing.assert_allclose(truths, t[crossings], atol=2e-6)
+    with pytest.raises(ValueError, match="take the top"):
+        rs.two_class_truths(0.4, beta, gamma)
+
+
+def test_inversion_is_a_round_trip_where_nothing_is_ambiguous():
+    """With shape 1 the bend is a line: the table must find the truth."""
+    rng = np.random.default_rng(3)
+    truth = rs.random_truths(400, 3, rng)
+    defense = rs.ReverseSigmoid(0.8, 1.0)
+    answers = defense(truth, truth)
+    found = rs.invert_by_table(answers, defense, rng, size=20_000)
+    assert rs.distance(truth, answers) > 0.3
+    assert rs.distance(truth, found) < 0.02
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
+
+
+def test_inversion_brings_bent_answers_most_of_the_way_back():
+    rng = np.random.default_rng(4)
+    truth = rs.random_truths(500, 10, rng)
+    defense = rs.ReverseSigmoid(1.0, 0.4)
+    answers = defense(truth, truth)
+    found = rs.invert_by_table(answers, defense, rng, size=10_000)
+    assert rs.distance(truth, found) < 0.4 * rs.distance(truth, answers)
+    assert (found.argmax(1) == truth.argmax(1)).mean() > 0.97
+
+
+def test_lookup_by_brute_force():
+    rng = np.random.default_rng(5)
+    truths = rng.dirichlet([0.5] * 3, 50)
+    bent = np.sqrt(truths) / np.sqrt(truths).sum(1, keepdims=True)
+    answers = rng.dirichlet([0.5] * 3, 20)
+    found = rs.lookup(answers, truths, bent, k=2)
+    for answer, guess in zip(answers, found, strict=True):
+        place = np.argsort(-answer)
+        far = np.linalg.norm(np.sort(bent)[:, ::-1] - answer[place], axis=1)
+        two = np.sort(truths)[:, ::-1][np.argsort(far)[:2]]
+        np.testing.assert_allclose(guess[place], two.mean(0), atol=1e-12)
+    with pytest.raises(ValueError, match="enlarge"):
+        rs.lookup(answers, truths, bent, k=51)
+    with pytest.raises(ValueError, match="classes"):
+        rs.lookup(np.full((1, 4), 0.25), truths, bent, k=1)
+
+
+def test_strength_for_one_distance():
+    for c in (5, 100):
+        p = rs.confident(c)
+        answer = rs.ReverseSigmoid(rs.strength_for(c), 0.2)(p, p)
+        assert np.abs(p - answer).sum() == pytest.approx(1)
+
+
+def test_sharpening_undoes_a_root():
+    p = simplex(10, n=50)
+    root = p**0.25 / (p**0.25).sum(1, keepdims=True)
+    np.testing.assert_allclose(rs.sharpened(root, 4), p, atol=1e-12)
+
+
+def test_noise_is_keyed_by_row_and_secret():
+    x = np.random.default_rng(6).normal(size=(300, 2, 2))
+    p = simplex(10, n=300)[:300]
+    noise = rs.GaussianNoise(0.3, seed=1)
+    answer = noise(x, p)
+    np.testing.assert_array_equal(answer[::-1], noise(x[::-1], p[::-1]))
+    assert np.abs(answer - rs.GaussianNoise(0.3, seed=2)(x, p)).max() > 0.1
+    assert answer.min() >= 0
+    np.testing.assert_allclose(answer.sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(rs.GaussianNoise(0)(x, p), p, atol=1e-12)
+
+
+def test_noise_that_leaves_nothing_is_not_a_division_by_zero():
+    x = np.arange(200.0)[:, None]
+    p = np.full((200, 2), 0.5)
+    answer = rs.GaussianNoise(50)(x, p)
+    np.testing.assert_allclose(answer.sum(1), 1)
+    assert (answer == 0.5).all(axis=1).mean() == pytest.approx(0.25, abs=0.1)
+
+
+@pytest.mark.parametrize("sigma", [-1, math.nan, math.inf, "1", None])
+def test_bad_noise(sigma):
+    with pytest.raises(ValueError, match="sigma"):
+        rs.GaussianNoise(sigma)

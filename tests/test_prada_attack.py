@@ -1,0 +1,416 @@
+"""PRADA's attack, from its chapter, against hand values and second routes."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import nn
+from torch.nn import functional as F
+
+from mexutils import BudgetExceeded, PredictionAPI, load_chapter
+
+prada = load_chapter("attacks/prada_attack")
+
+
+class OnlyQuery:
+    """What an attacker meets: `query` and nothing else."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, query):
+        self.query = query
+
+
+def brightness(x):
+    """A victim whose class says in which fifth of the width the ink is."""
+    columns = x.reshape(len(x), 28, 28)[:, :, :25].reshape(len(x), 28, 5, 5)
+    ink = columns.sum((1, 3)) + 1e-3
+    both = np.concatenate([ink, ink[:, ::-1] * 0.5], axis=1)
+    return both / both.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    rng = np.random.default_rng(4)
+    return rng.uniform(0.3, 0.7, (20, 1, 28, 28)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def labels(seeds):
+    return np.arange(len(seeds)) % 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A smooth network in double precision, for finite differences."""
+    torch.manual_seed(0)
+    flat = nn.Sequential(
+        *(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 3))
+    )
+    return flat.eval()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The attack without the training: substitutes that never learn."""
+    made = []
+
+    def train_substitute(images, answers, seed):
+        torch.manual_seed(seed)
+        made.append((len(images), seed))
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+
+    monkeypatch.setattr(prada, "train_substitute", train_substitute)
+    return made
+
+
+def cross_entropy(model, x, labels):
+    with torch.no_grad():
+        scores = model(torch.as_tensor(x, dtype=torch.float32)).double()
+    return F.cross_entropy(
+        scores, torch.as_tensor(labels), reduction="none"
+    ).numpy()
+
+
+def logit(model, x, labels):
+    with torch.no_grad():
+        scores = model(torch.as_tensor(x, dtype=torch.float32)).double()
+    return scores.numpy()[np.arange(len(x)), labels]
+
+
+# --- gradients and signs ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gradient", "height"),
+    [("loss_gradient", cross_entropy), ("logit_gradient", logit)],
+)
+def test_gradients_are_finite_differences(
+    model, seeds, labels, gradient, height
+):
+    slope = getattr(prada, gradient)(model, seeds, labels)
+    assert slope.shape == seeds.shape
+    for pixel in ((3, 4), (14, 14), (27, 0)):
+        shift = np.zeros((1, 1, 28, 28), np.float32)
+        shift[(0, 0, *pixel)] = 0.05
+        rise = height(model, seeds + shift, labels) - height(
+            model, seeds - shift, labels
+        )
+        np.testing.assert_allclose(
+            slope[(slice(None), 0, *pixel)], rise / 0.1, atol=2e-4
+        )
+
+
+def test_gradients_do_not_depend_on_the_batches(model, seeds, labels):
+    many = np.concatenate([seeds] * 30)
+    slope = prada.loss_gradient(model, many, np.tile(labels, 30))
+    once = prada.loss_gradient(model, seeds, labels)
+    np.testing.assert_allclose(slope[-20:], once, atol=1e-7)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def apply(rule, model, x, labels, step=0.02, round=0, seed=0):
+    rng = np.random.default_rng(seed)
+    return prada.RULES[rule](model, x, labels, step, round, rng)
+
+
+@pytest.mark.parametrize("rule", ["N-FGSM", "N-I-FGSM", "MI-FGSM"])
+def test_n_rules_move_away_from_the_label(model, seeds, labels, rule):
+    moved = apply(rule, model, seeds, labels)
+    before = cross_entropy(model, seeds, labels)
+    assert (cross_entropy(model, moved, labels) > before).all()
+
+
+@pytest.mark.parametrize("rule", ["T-RND FGSM", "T-RND I-FGSM"])
+def test_t_rnd_rules_move_towards_the_drawn_class(model, seeds, labels, rule):
+    moved = apply(rule, model, seeds, labels)
+    rng = np.random.default_rng(0)
+    targets = prada.other_class(labels, 3, rng)
+    before = cross_entropy(model, seeds, targets)
+    assert (cross_entropy(model, moved, targets) < before).all()
+
+
+def test_jbda_goes_deeper_and_turns_after_three_rounds(model, seeds, labels):
+    before = logit(model, seeds, labels)
+    signs = []
+    for r in range(9):
+        moved = apply("JBDA", model, seeds, labels, round=r)
+        signs.append(np.sign(logit(model, moved, labels) - before))
+    expected = [1, 1, 1, -1, -1, -1, 1, 1, 1]
+    np.testing.assert_array_equal(signs, np.outer(expected, np.ones(20)))
+
+
+def test_jbda_that_never_turns_never_turns(model, seeds, labels):
+    before = logit(model, seeds, labels)
+    for r in (0, 3, 9):
+        moved = apply("JBDA, no turn", model, seeds, labels, round=r)
+        assert (logit(model, moved, labels) > before).all()
+
+
+def test_one_step_rules_by_hand(seeds, labels):
+    """On a linear model the gradients are known."""
+    weights = np.random.default_rng(1).normal(size=(3, 784))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(784, 3, bias=False))
+    with torch.no_grad():
+        linear[1].weight.copy_(torch.as_tensor(weights))
+    flat = seeds.reshape(20, 784).astype(float)
+    scores = flat @ weights.T
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    rise = (p - np.eye(3)[labels]) @ weights  # of the cross-entropy
+    sure = np.abs(rise) > 1e-4  # float32 cannot tell the sign of less
+    moved = apply("N-FGSM", linear, seeds, labels).reshape(20, 784)
+    expected = flat + 0.02 * np.sign(rise)
+    np.testing.assert_allclose(moved[sure], expected[sure], atol=1e-6)
+    moved = apply("JBDA", linear, seeds, labels).reshape(20, 784)
+    expected = flat + 0.02 * np.sign(weights[labels])
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", list(prada.RULES))
+def test_rules_stay_in_the_ball_and_in_the_box(model, labels, rule):
+    x = np.random.default_rng(2).uniform(0, 1, (20, 1, 28, 28))
+    x = x.astype(np.float32)
+    moved = apply(rule, model, x, labels, step=0.25)
+    assert moved.dtype == np.float32 and moved.shape == x.shape
+    assert moved.min() >= 0 and moved.max() <= 1
+    assert 0.2 < np.abs(moved - x).max() <= 0.25 + 1e-6
+    assert x.min() > 0 and not np.shares_memory(moved, x)
+
+
+def test_walk_adds_up_its_momentum(seeds):
+    """Slopes 1, -1, -1: momentum 1 sums to 1, 0, -1; without it 1, -1, -1."""
+
+    def run(momentum):
+        slopes = iter([1.0, -1.0, -1.0])
+        here = prada.walk(
+            seeds, lambda h: np.full_like(h, next(slopes)), 0.03, 3, momentum
+        )
+        return here - seeds
+
+    np.testing.assert_allclose(run(1.0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(run(0.0), -0.01, atol=1e-6)
+
+
+def test_other_class_is_never_the_own_and_even_over_the_rest():
+    labels = np.repeat(np.arange(4), 3000)
+    drawn = prada.other_class(labels, 4, np.random.default_rng(0))
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (labels, drawn), 1)
+    assert (np.diag(counts) == 0).all()
+    assert (np.abs(counts[~np.eye(4, dtype=bool)] - 1000) < 150).all()
+
+
+# --- rounds, counts, budget ------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", list(prada.RULES))
+def test_rounds_double_and_meet_the_budget(seeds, quick, rule):
+    api = PredictionAPI(brightness, budget=130)
+    path = list(prada.duplication_rounds(api, seeds, 130, rule, 2))
+    assert [len(queries) for _, queries, _ in path] == [20, 40, 80, 130]
+    assert api.ledger.queries == 130
+    assert quick == [(20, 2000), (40, 2001), (80, 2002), (130, 2003)]
+    _, queries, answers = path[-1]
+    np.testing.assert_array_equal(queries[:20], seeds)
+    np.testing.assert_allclose(answers, brightness(queries))
+    # children of round r stand in the order of their parents
+    apart = np.abs(queries[20:40] - seeds).max((1, 2, 3))
+    assert (apart <= prada.STEP + 1e-6).all()
+
+
+def test_the_queries_come_back_in_the_order_sent(seeds, quick):
+    heard = []
+
+    def query(x):
+        heard.append(x.copy())
+        return brightness(x).argmax(1)
+
+    _, queries = prada.prada_attack(OnlyQuery(query), seeds, 90, seed=3)
+    np.testing.assert_array_equal(np.concatenate(heard), queries)
+
+
+def test_seeds_alone_are_a_budget(seeds, quick):
+    api = PredictionAPI(brightness)
+    _, queries = prada.prada_attack(api, seeds, 20)
+    assert api.ledger.queries == len(queries) == 20
+
+
+def test_the_same_seed_gives_the_same_attack(seeds):
+    runs = [
+        prada.prada_attack(PredictionAPI(brightness), seeds, 60, seed=s)
+        for s in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+    assert not np.array_equal(runs[0][1], runs[2][1])
+
+
+def test_reservoir_sampling_counts(seeds, quick):
+    api = PredictionAPI(brightness)
+    path = prada.duplication_rounds(
+        api, seeds, 125, "N-FGSM", 0, reservoir=(2, 15)
+    )
+    sizes = [len(queries) for _, queries, _ in path]
+    assert sizes == [20, 40, 80, 95, 110, 125]
+    # n_0 2^first + count (rounds - first), the published formula
+    assert sizes[5] == 20 * 2**2 + 15 * (5 - 2)
+
+
+def test_parents_are_drawn_evenly_without_repeats():
+    rng = np.random.default_rng(0)
+    counts = np.zeros(10)
+    for _ in range(3000):
+        parents = prada.choose_parents(10, 100, 4, (3, 4), rng)
+        assert len(np.unique(parents)) == 4
+        counts[parents] += 1
+    assert (np.abs(counts - 1200) < 120).all()
+    everyone = prada.choose_parents(10, 100, 2, (3, 4), rng)
+    np.testing.assert_array_equal(everyone, np.arange(10))
+
+
+def test_the_attack_learns_the_victim(seeds):
+    rng = np.random.default_rng(7)
+    place = rng.integers(0, 5, 60)
+    x = np.full((60, 1, 28, 28), 0.05, np.float32)
+    for picture, fifth in zip(x, place, strict=True):
+        picture[0, :, 5 * fifth : 5 * fifth + 5] = rng.uniform(0.5, 1)
+    api = PredictionAPI(brightness, returns="label")
+    model, _ = prada.prada_attack(api, x[:40], 160, "N-FGSM", 0)
+    guess = model(torch.as_tensor(x)).argmax(1).numpy()
+    assert (guess == place).mean() > 0.9
+
+
+# --- search, scores, distances ---------------------------------------------
+
+
+def test_expected_improvement_is_the_integral():
+    for mean, deviation in ((0.4, 0.1), (0.6, 0.05), (0.5, 0.3)):
+        by_sum, _ = integrate.quad(
+            lambda a, m=mean, v=deviation: (a - 0.5) * stats.norm.pdf(a, m, v),
+            *(0.5, mean + 12 * deviation),
+        )
+        value = prada.expected_improvement(mean, deviation, 0.5)
+        np.testing.assert_allclose(value, by_sum, atol=1e-9)
+    assert prada.expected_improvement(0.7, 0.0, 0.5) == pytest.approx(0.2)
+
+
+def test_settings_span_their_ranges():
+    for point, corner in (((0, 0), 0), ((1, 1), 1)):
+        rate, passes = prada.settings_at(point)
+        assert rate == pytest.approx(prada.RATES[corner])
+        assert passes == prada.PASSES[corner]
+    assert prada.settings_at((0.5, 0))[0] == pytest.approx(3e-3)
+
+
+def test_the_search_finds_the_top_of_a_known_hill(seeds, monkeypatch):
+    top = np.array([0.7, 0.4])
+
+    def fold_accuracy(images, answers, rate, passes, seed):
+        low, high = np.log(prada.RATES)
+        where = (np.log(rate) - low) / (high - low)
+        depth = np.log(passes / prada.PASSES[0]) / np.log(8)
+        return 1 - ((where - top[0]) ** 2 + (depth - top[1]) ** 2)
+
+    monkeypatch.setattr(prada, "fold_accuracy", fold_accuracy)
+    trials = prada.cv_search(seeds, None, 0, trials=14)
+    corners = [tuple(point) for point, _ in trials[:4]]
+    assert sorted(corners) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert max(value for _, value in trials) > 0.98
+    assert len(trials) == 14
+
+
+def test_folds_hold_out_every_row_once(seeds, monkeypatch):
+    seen = []
+
+    def train_substitute(images, answers, seed, lr, steps):
+        seen.append(len(images))
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+    monkeypatch.setattr(prada, "train_substitute", train_substitute)
+    prada.fold_accuracy(seeds, brightness(seeds), 1e-3, 4, 0)
+    assert seen == [16] * 5
+
+
+def test_transferability_of_a_victim_to_itself(seeds, model):
+    def query(x):
+        with torch.no_grad():
+            return model(torch.as_tensor(x)).softmax(1).double().numpy()
+
+    labels = query(seeds).argmax(1)
+    targets = prada.other_class(labels, 3, np.random.default_rng(0))
+    hit = prada.transferability(
+        model, OnlyQuery(query), seeds, labels, targets, step=0.3
+    )
+    assert hit == (1.0, 1.0)
+    assert prada.transferability(
+        model, OnlyQuery(query), seeds, labels, targets, step=1e-6
+    ) == (0.0, 0.0)
+
+
+def test_nearest_earlier_by_brute_force():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(40, 1, 3, 3)), rng.integers(0, 3, 40)
+    expected = [
+        min(np.linalg.norm(x[i] - x[k]) for k in range(i) if labels[k] == own)
+        for own in range(3)
+        for i in np.flatnonzero(labels == own)[1:]
+    ]
+    found = prada.nearest_earlier(x, labels)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_random_sets_have_their_texture():
+    x = prada.patches(5, 1)
+    assert x.shape == (5, 1, 28, 28) and x.min() >= 0 and x.max() <= 1
+    assert (x[0, 0, :4, :4] == x[0, 0, 0, 0]).all()
+    assert x[0, 0, 0, 0] != x[0, 0, 4, 0]
+    field = prada.waves(5, 1)
+    assert field.shape == (5, 1, 28, 28)
+    assert np.abs(np.diff(field, axis=3)).mean() < 0.1
+    np.testing.assert_array_equal(field, prada.waves(5, 1))
+
+
+# --- bad input -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"rule": "luck"}, "luck"),
+        ({"budget": 19}, "does not pay"),
+        ({"budget": 30.5}, "whole number"),
+        ({"step": 0}, "step"),
+        ({"step": 1.5}, "step"),
+        ({"reservoir": (2, 0)}, "1 or more"),
+        ({"reservoir": (-1, 5)}, "first round"),
+    ],
+)
+def test_bad_input_is_refused_before_a_query(seeds, change, word):
+    api = PredictionAPI(brightness)
+    with pytest.raises(ValueError, match=word):
+        prada.prada_attack(api, seeds, **({"budget": 40} | change))
+    assert api.ledger.queries == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (lambda x: x[0], "one picture travels"),
+        (lambda x: x[:0], "one picture travels"),
+        (lambda x: x.reshape(20, 784), "not \\(20, 784\\)"),
+        (lambda x: 255 * x, "divide bytes"),
+        (lambda x: np.where(x > 0.5, np.nan, x), "finite"),
+    ],
+)
+def test_bad_seeds_are_refused_before_a_query(seeds, spoil, word):
+    api = PredictionAPI(brightness)
+    with pytest.raises(ValueError, match=word):
+        prada.prada_attack(api, spoil(seeds), 40)
+    assert api.ledger.queries == 0
+
+
+def test_an_api_that_ends_early_says_so(seeds, quick):
+    api = PredictionAPI(brightness, budget=50)
+    with pytest.raises(BudgetExceeded):
+        prada.prada_attack(api, seeds, 80)
+    assert api.ledger.queries == 40
