@@ -1,6 +1,8 @@
 # make book   install, run every chapter, build the website in _build/html
 # make test   the same run, then every test (chapters, helpers, website)
 # make lint   ruff over the helpers, the tools, the tests and the chapters
+# make arena  the arena with the knobs of parameters=FILE.yml, into
+#             _build/arena.ipynb
 # make clean  forget the last run and the site; the victims' cache stays
 #
 # python=python3.12 chooses another interpreter; jobs=4 runs more chapters
@@ -11,7 +13,7 @@ bin := .venv/bin
 # Two torch threads on a busy machine are slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book test lint clean
+.PHONY: book test lint arena clean
 
 book: .venv/done
 	$(bin)/python tools/run_chapters.py --jobs $(jobs)
@@ -22,6 +24,14 @@ book: .venv/done
 test: .venv/done
 	-$(MAKE) book
 	$(bin)/python -m pytest -n $(jobs)
+
+parameters ?= benchmarks/arena_larger.yml
+arena: .venv/done
+	mkdir -p _build
+	$(bin)/jupytext -q --to ipynb -o _build/arena.ipynb \
+	    book/comparison/arena.py
+	$(bin)/python -m papermill -k python3 --cwd book/comparison \
+	    -f $(parameters) _build/arena.ipynb _build/arena.ipynb
 
 lint: .venv/done
 	$(bin)/ruff check .

@@ -626,8 +626,8 @@ def moved(owner, customer):
 
 # %% [markdown]
 # And a cell of the other kind is what a defense costs its owner: protected
-# accuracy, distance of the answers, alarms on benign clients of up to 300 queries,
-# time.
+# accuracy, distance of the answers, alarms on benign clients of up to 300
+# queries, time.
 
 
 # %%
