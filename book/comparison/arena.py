@@ -248,7 +248,7 @@ def boundary_layer(owner, seed):
     directions, delta = BDPL.axes, 0.05
     if owner.exam.ndim == 4:
         gradient = partial(BDPL.margin_gradient, owner.model)
-        directions, delta = partial(BDPL.along_gradient, gradient), 1.0
+        directions, delta = partial(BDPL.along_gradient, gradient), 0.3
     layer = BDPL.BDPL(
         owner.predict, delta, 0.5, key=seed, directions=directions
     )
