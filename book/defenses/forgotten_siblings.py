@@ -1042,10 +1042,10 @@ def listed(values) -> str:
     return ", ".join(shown)
 
 
-def times_more(name: str, runs) -> np.ndarray:
-    """Queries of thefts, as multiples of those of an unwatched one."""
-    watched = metrics.column(thefts[name, "watch"][:n_side], "queries")
-    return metrics.column(runs, "queries") / watched
+def times_more(runs, unwatched) -> np.ndarray:
+    """Queries of thefts, as multiples of those of unwatched ones."""
+    first = metrics.column(unwatched[: len(runs)], "queries")
+    return metrics.column(runs, "queries") / first
 
 
 def got_through(runs) -> list[dict]:
@@ -1077,22 +1077,23 @@ plotting.table(
 
 
 # %% tags=["hide-input"]
-def freed(name: str, kind: str) -> str:
-    """How many trees of a table covers of a kind set free."""
-    runs = covered[name, kind]
+def freed(runs) -> str:
+    """How many trees the covers set free, in words."""
     return f"{len(got_through(runs))} of {len(runs)}"
 
 
-factor = metrics.interval(times_more("red wine", covered["red wine", "mine"]))
+factor = metrics.interval(
+    times_more(covered["red wine", "mine"], thefts["red wine", "watch"])
+)
 needed = metrics.column(covered["red wine", "mine"], "covers")
 Markdown(
     "The price of a wine tree under training rows as covers is "
     f"{factor:.1f} times that of an unwatched theft (over all {n_side} trees, "
     "stopped thefts with what they paid last). Training rows free "
-    f"{freed('red wine', 'mine')} wine trees, held-out rows "
-    f"{freed('red wine', 'held_out')}, uniform rows "
-    f"{freed('red wine', 'uniform')}, at up to {COVERS[-1]} covers for each "
-    "query."
+    f"{freed(covered['red wine', 'mine'])} wine trees, held-out rows "
+    f"{freed(covered['red wine', 'held_out'])}, uniform rows "
+    f"{freed(covered['red wine', 'uniform'])}, at up to {COVERS[-1]} covers "
+    "for each query."
 )
 
 # %% [markdown]
@@ -1150,18 +1151,18 @@ cheap = {
 
 
 # %% tags=["hide-input"]
-def fidelities(name: str, runs) -> list[float]:
+def fidelities(runs, owners) -> list[float]:
     """Fidelity of the copies of those thefts that got through."""
     return [
         copy_fidelity(run["boxes"], owner)
-        for run, owner in zip(runs, owners[name], strict=False)
+        for run, owner in zip(runs, owners, strict=False)
         if run["boxes"] is not None
     ]
 
 
 def fidelity_text(name: str, runs) -> str:
     """Their mean in words, where there is a copy."""
-    copies = fidelities(name, runs)
+    copies = fidelities(runs, owners[name])
     return f"{np.mean(copies):.1%}" if copies else "–"
 
 
@@ -1354,7 +1355,10 @@ plotting.table(
             "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
             "cost ($)": f"{metrics.column(runs, 'cost').mean():.2f}",
             "times the price": format(
-                metrics.interval(times_more("red wine", runs)), ".1f"
+                metrics.interval(
+                    times_more(runs, thefts["red wine", "watch"])
+                ),
+                ".1f",
             ),
             "all leaves": f"{sum(run['p'] == 1 for run in runs)} of {n_side}",
         }
