@@ -74,6 +74,13 @@ from mexutils import (
 from mexutils.notebook import Markdown
 from mexutils.sweep import Cell, sweep
 
+plotting.use_style()
+claims = Claims()
+
+# %% [markdown]
+# Every technique comes from its own chapter.
+
+# %%
 STEALML = load_chapter("attacks/stealml")
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
 PRADA = load_chapter("attacks/prada_attack")
@@ -83,9 +90,6 @@ BDPL = load_chapter("defenses/bdpl")
 DETECT = load_chapter("defenses/prada_detection")
 WARN = load_chapter("defenses/extraction_warning")
 SIBLINGS = load_chapter("defenses/forgotten_siblings")
-
-plotting.use_style()
-claims = Claims()
 
 # %% [markdown]
 # The knobs of this chapter.
@@ -463,7 +467,7 @@ def learn_table(rows, answers, seed):
     torch.manual_seed(seed)
     model = dense_net(rows.shape[1], max(2, c))
     rows = rows.astype(np.float32)
-    model = training.fit(model, rows, answers, steps=250, lr=1e-2, seed=seed)
+    model = training.fit(model, rows, answers, steps=200, lr=1e-2, seed=seed)
     return labels_by(model)
 
 
@@ -712,23 +716,42 @@ DEFENSES = {
     "sigmoid + PRADA": sigmoid_and_prada,
 }
 FOR_TREES = "Extraction Warning", "Forgotten Siblings"
+WATCHING = "PRADA", *FOR_TREES, "sigmoid + PRADA"
 INVERTIBLE = "reverse sigmoid", "MAD", "MAD-argmax", "sigmoid + PRADA"
 LABELS = "labels only", "BDPL"
+EXACT = "none", "labels only", "PRADA", *FOR_TREES
 
 
 def why_not(attack, defense, kind):
     """Why an attack does not meet a defense on a kind of victim, or ""."""
-    if defense in FOR_TREES and kind != "tree":
-        return "the defense reads the leaves of a tree"
-    if attack == "equation solving" and kind == "tree":
-        return "a tree has no equations to solve"
-    if attack == "equation solving" and defense in LABELS:
-        return "equations need probabilities"
-    if attack.startswith("path") and kind != "tree":
-        return "the victim has no leaves"
-    if attack.endswith("inverted") and defense not in INVERTIBLE:
-        return "no perturbation that can be computed back"
-    return ""
+    checks = {
+        "the defense reads the leaves of a tree": (
+            defense in FOR_TREES and kind != "tree"
+        ),
+        "a tree has no equations to solve": (
+            attack == "equation solving" and kind == "tree"
+        ),
+        "equations need probabilities": (
+            attack == "equation solving" and defense in LABELS
+        ),
+        "the victim has no leaves": (
+            attack.startswith("path") and kind != "tree"
+        ),
+        "no perturbation that can be computed back": (
+            attack.endswith("inverted") and defense not in INVERTIBLE
+        ),
+        "the answers are exact: nothing to average": (
+            attack.endswith("averaged") and defense in EXACT
+        ),
+        "the answers are labels already": (
+            attack.endswith("labels") and defense in LABELS
+        ),
+        "nobody watches": (
+            attack.endswith(("dummies", "accounts"))
+            and defense not in WATCHING
+        ),
+    }
+    return next((reason for reason, holds in checks.items() if holds), "")
 
 
 # %%
@@ -912,9 +935,6 @@ def owners_table(cost):
         )
     return plotting.table(rows)
 
-
-WATCHING = "PRADA", "Extraction Warning", "Forgotten Siblings"
-WATCHING = *WATCHING, "sigmoid + PRADA"
 
 # %% tags=["hide-input"]
 owners_table(cost[cost.kind == "image"])

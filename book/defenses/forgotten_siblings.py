@@ -1160,9 +1160,8 @@ def fidelities(runs, owners) -> list[float]:
     ]
 
 
-def fidelity_text(name: str, runs) -> str:
+def fidelity_text(copies) -> str:
     """Their mean in words, where there is a copy."""
-    copies = fidelities(runs, owners[name])
     return f"{np.mean(copies):.1%}" if copies else "–"
 
 
@@ -1175,7 +1174,9 @@ plotting.table(
                 metrics.column(runs, "covers")
             ),
             "their cost ($)": dollars(runs),
-            "fidelity of the copies": fidelity_text(name, runs),
+            "fidelity of the copies": fidelity_text(
+                fidelities(runs, owners[name])
+            ),
         }
         for (name, gap), runs in cheap.items()
     ]
