@@ -722,6 +722,7 @@ LABELS = "labels only", "BDPL"
 EXACT = "none", "labels only", "PRADA", *FOR_TREES
 
 
+# %%
 def why_not(attack, defense, kind):
     """Why an attack does not meet a defense on a kind of victim, or ""."""
     checks = {
