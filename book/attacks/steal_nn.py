@@ -248,8 +248,7 @@ def _check_timing(calls, rows, repeats):
 #
 # Delays mostly add, and the rare large ones are huge: a mean jumps with them.
 # The minimum, on the other hand, is a single query, and now and then one
-# looks far too fast (it found its weights in the cache, or the clock was set
-# right in the middle of it).
+# looks far too fast, for reasons that the attacker does not see.
 # Low quantiles mind neither.
 
 # %%

@@ -23,7 +23,7 @@
 # - derive the direction in which an answer pushes the copy, and reduce it
 #   to a small matrix for each query;
 # - compute that matrix for the last layer in closed form, and for a whole
-#   convolutional network without the gradient of its parameters;
+#   convolutional network without a backward pass for each class and query;
 # - build MAD and MAD-argmax, and try both against KnockoffNets;
 # - see why the defense has a cliff where answers may move by about 1;
 # - compare surrogates and simpler defenses;
