@@ -174,7 +174,7 @@ def _client(scheduler: str | None, workers: int):
             threads_per_worker=1,
             processes=True,
             memory_limit=None,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,
