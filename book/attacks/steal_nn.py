@@ -1405,6 +1405,9 @@ plotting.table(
 
 
 # %%
+SPIN = 2e-4  # seconds
+
+
 def padded_call(call, deadline):
     """A call whose answer leaves `deadline` seconds after it came.
 
@@ -1418,6 +1421,8 @@ def padded_call(call, deadline):
         while not 0 <= (late := time.perf_counter() - end) <= deadline / 100:
             if late > 0:
                 end += deadline * math.ceil(late / deadline)
+            elif late < -SPIN:  # sleep as far as a clock can be trusted
+                time.sleep(-late - SPIN)
         return reply
 
     return answer
@@ -1430,18 +1435,22 @@ twice = np.repeat(depths, 2)
         sweep := sweeps_of(
             [(L, width) for L in twice],
             *(digits.test.x, 100, seeds[:3]),
-            lambda call: padded_call(call, 1.5 * slowest),
+            lambda call: padded_call(call, 3 * slowest),
         ),
-        by_size(sweep, twice, 100, FEATURES),
+        # all networks of the three sweeps together: what little there is to
+        # find needs many of them to be found
+        by_size(
+            sweep.reshape(1, -1, 100), np.tile(twice, 3), 100, FEATURES
+        ).item(),
     ),
-    lambda pair: pair[1].mean() < 0.2,
+    lambda pair: pair[1] < 0.2,
 )
-overrun = (padded > 1.01 * 1.5 * slowest).mean()
+overrun = (padded > 1.02 * 3 * slowest).mean()
 
 # %% tags=["hide-input"]
 Markdown(
-    f"Padded for real to {1.5e6 * slowest:,.0f} µs, depth is explained to "
-    f"R² = **{metrics.interval(padded_r2):.2f}** by 100 queries and all "
+    f"Padded for real to {3e6 * slowest:,.0f} µs, depth is explained to "
+    f"R² = **{padded_r2:.2f}** by 100 queries of 96 networks and all "
     f"features; {overrun:.1%} of the answers missed the first deadline. "
     f"Sweeps made: {padded_attempts} of each."
 )
@@ -1449,8 +1458,10 @@ Markdown(
 # %% [markdown]
 # The deadline is a choice.
 # Too short, and deep networks overrun it; long, and every client waits.
-# Here it is half above the median of the slowest network that the owner
+# Here it is three times the median of the slowest network that the owner
 # might run, whatever the owner does run: depth 1 waits like depth 16.
+# At half above that median the deep networks missed it more often than the
+# shallow ones when the machine was busy, and the misses told.
 #
 # ## The bill
 
@@ -1557,7 +1568,7 @@ for name, runs in by_mixed.items():
 # %%
 claims.add(
     "padding, real, 100 queries: R²",
-    metrics.column([{"R2": r} for r in padded_r2], "R2").mean(),
+    padded_r2,
     high=0.2,
 )
 claims.add(
