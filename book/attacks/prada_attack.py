@@ -1094,7 +1094,7 @@ Markdown(
     + " and ".join(f"{w:.3f} for {name}" for name, w in normality.items())
     + ". A threshold between the two raises an alarm on one and not on the "
     "other; how such a monitor fares, and how an attacker walks around it, "
-    "is a matter of [the defenses](../defenses/index.md)."
+    "is a matter of the defenses."
 )
 
 # %% [markdown]
