@@ -7,6 +7,7 @@ code, so that a sweep that was killed goes on where it stopped, and a changed
 function makes only its own cells anew.
 """
 
+import dis
 import functools
 import hashlib
 import json
@@ -166,6 +167,11 @@ def _client(scheduler: str | None, workers: int):
         # A dead worker is replaced, however slowly a busy machine does it.
         "distributed.deploy.lost-worker-timeout": "1 hour",
         "distributed.comm.timeouts.connect": "120 s",
+        # Dask's own list has workers give memory back at once, which makes
+        # torch on a CPU about half as fast.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1
+        ),
     }
     with (
         dask.config.set(settings),
@@ -277,9 +283,9 @@ def _hash_function(function: FunctionType, digest, seen: set[int]) -> None:
     for cell in function.__closure__ or ():
         _hash(cell.cell_contents, digest, seen)
     _hash_code(function.__code__, digest, seen, function.__doc__)
-    names = _names(function.__code__)
-    for name in sorted(names & set(function.__globals__)):
-        _hash_global(function.__globals__[name], names, digest, seen)
+    names, known = _names(function.__code__), function.__globals__
+    for name in sorted(_looked_up(function.__code__) & set(known)):
+        _hash_global(known[name], names, digest, seen)
 
 
 def _hash_global(value, names: set[str], digest, seen: set[int]) -> None:
@@ -294,9 +300,21 @@ def _hash_global(value, names: set[str], digest, seen: set[int]) -> None:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Every name that the code and the code inside it look up."""
+    """Every global and attribute that the code and the code inside it use."""
     inner = [c for c in code.co_consts if isinstance(c, CodeType)]
     return set(code.co_names).union(*map(_names, inner))
+
+
+@functools.cache
+def _looked_up(code: CodeType) -> frozenset[str]:
+    """The globals among these names."""
+    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+    own = {
+        step.argval
+        for step in dis.get_instructions(code)
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    return frozenset(own.union(*map(_looked_up, inner)))
 
 
 def _hash_code(code: CodeType, digest, seen: set[int], doc) -> None:

@@ -1,11 +1,17 @@
 """The arena: who meets whom, what an attacker is told, who is ranked where."""
 
 import base64
+import json
+import os
+import signal
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from _cluster import ROOT, cluster, wait_for
 
 from mexutils import (
     Accounts,
@@ -47,22 +53,25 @@ def test_every_pair_meets_or_has_a_reason():
     assert arena.why_not("path finding", "none", "softmax")
     assert not arena.why_not("path finding", "none", "tree")
     assert arena.why_not("path finding, 16 accounts", "MAD", "tree")
+    assert arena.why_not("StealClassifier", "none", "softmax", "digits")
+    assert not arena.why_not("StealClassifier", "none", "tree", "red_wine")
     assert not arena.why_not("path finding, 16 accounts", "PRADA", "tree")
 
 
 def test_every_attack_and_every_defense_chapter_takes_part():
-    used = {
-        arena.STEALML,
-        arena.KNOCKOFF,
-        arena.PRADA,
-        arena.SIGMOID,
-        arena.POISON,
-        arena.BDPL,
-        arena.DETECT,
-        arena.WARN,
-        arena.SIBLINGS,
-    }
-    assert len({module.__name__ for module in used}) == 9
+    parts = [
+        f"{folder}/{path.stem}"
+        for folder in ("attacks", "defenses")
+        for path in sorted((ROOT / "book" / folder).glob("*.py"))
+    ]
+    assert sorted(arena.PARTS) == parts and len(parts) == 12
+    rows = {**arena.IMAGE_ATTACKS, **arena.TABLE_ATTACKS, **arena.DEFENSES}
+    shown = [name for names, _ in arena.PARTS.values() for name in names]
+    assert set(shown) <= set(rows)
+    # What is in no chapter's row needs no technique of this book.
+    assert set(rows) - set(shown) == set(arena.BASELINES)
+    for chapter, (names, reason) in arena.PARTS.items():
+        assert names or reason, chapter
 
 
 def test_accounts_take_turns_and_drop_the_blocked():
@@ -169,11 +178,86 @@ def test_a_changed_defense_changes_its_cells_alone():
     assert before[1] == after[1]
 
 
+# The grid of a small arena, computed by a process of its own.
+SCRIPT = """
+import json, sys
+from functools import partial
+from mexutils import load_chapter
+from mexutils.sweep import sweep
+
+if __name__ == "__main__":
+    folder, scheduler = json.loads(sys.argv[1])
+    arena = load_chapter("comparison/arena")
+    arenas = {
+        (kind, "breast_cancer", 300): partial(
+            arena.table_owner, name="breast_cancer", kind=kind
+        )
+        for kind in ("softmax", "tree")
+    }
+    meetings, costs, _ = arena.grid(arenas, range(1))
+    cells = {**meetings, **costs}
+    outcomes = sweep(list(cells.values()), folder=folder, scheduler=scheduler)
+    print(json.dumps([
+        [list(map(str, key)), *outcome]
+        for key, outcome in zip(cells, outcomes)
+    ]))
+"""
+
+
+def started(tmp_path, folder, scheduler=None):
+    path = tmp_path / "small_arena.py"
+    path.write_text(SCRIPT)
+    order = json.dumps([str(folder), scheduler])
+    return subprocess.Popen(
+        [sys.executable, path, order],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CI": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outcomes_of(process):
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0
+    return json.loads(output.splitlines()[-1])
+
+
+def table_of(outcomes):
+    """What a run found, without errors or times."""
+    assert not [error for _, _, error, _ in outcomes if error]
+    return {
+        tuple(key): {k: v for k, v in value.items() if k != "ms a query"}
+        for key, value, _, _ in outcomes
+    }
+
+
+def test_killed_and_resumed_and_elsewhere_the_same_table(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    process = started(tmp_path, here)
+    wait_for(lambda: len(list(here.glob("*.json"))) >= 10, "no cell was kept")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {f: f.stat().st_mtime_ns for f in here.glob("*.json")}
+    resumed = outcomes_of(started(tmp_path, here))
+    assert sum(was_kept for *_, was_kept in resumed) == len(kept)
+    assert len(kept) < len(resumed) == len(list(here.glob("*.json")))
+    assert all(f.stat().st_mtime_ns == time for f, time in kept.items())
+
+    with cluster(tmp_path / "cluster") as (address, workers):
+        process = started(tmp_path, there, address)
+        wait_for(lambda: len(list(there.glob("*.json"))) >= 10, "no cell")
+        workers[0].kill()
+        elsewhere = outcomes_of(process)
+    assert table_of(resumed) == table_of(elsewhere)
+
+
 def results(**fidelity):
     rows = [
-        {"defense": d, "attack": a, "victim": "v", "seed": s, "fidelity": f}
+        {"defense": d, "attack": a, "victim": v, "seed": s, "fidelity": f}
         for d, attacks in fidelity.items()
-        for a, values in attacks.items()
+        for a, victims in attacks.items()
+        for v, values in victims.items()
         for s, f in enumerate(values)
     ]
     return pd.DataFrame(rows)
@@ -183,19 +267,59 @@ def test_best_attack_and_ranks_by_hand(monkeypatch):
     names = {"good": None, "middle": None, "same": None, "poor": None}
     monkeypatch.setattr(arena, "DEFENSES", names)
     met = results(
-        good={"x": [10, 11, 12], "y": [20, 21, 22]},
-        middle={"x": [50, 54, 52], "y": [1, 2, 3]},
-        same={"x": [52, 50, 54]},
-        poor={"x": [90, 91, 92]},
+        good={"x": {"v": [10, 11, 12]}, "y": {"v": [20, 21, 22]}},
+        middle={"x": {"v": [50, 54, 52]}, "y": {"v": [1, 2, 3]}},
+        same={"x": {"v": [52, 50, 54]}},
+        poor={"x": {"v": [90, 91, 92]}},
     )
-    assert arena.best_attacks(met)["good"] == "y"
-    assert arena.best_attacks(met)["middle"] == "x"
+    assert arena.best_attacks(met, "good") == {"v": "y"}
+    assert arena.best_attacks(met, "middle") == {"v": "x"}
     assert arena.ranks(met) == {
         "good": (1, 1),
         "middle": (2, 3),
         "same": (2, 3),
         "poor": (4, 4),
     }
+
+
+def test_each_victim_has_its_own_best_attack():
+    met = results(
+        none={
+            "x": {"v": [10, 12], "w": [70, 72]},
+            "y": {"v": [50, 51], "w": [60, 90], "u": [5, 6]},
+        }
+    )
+    assert arena.best_attacks(met, "none") == {"u": "y", "v": "y", "w": "y"}
+    met.loc[met.fidelity == 90, "fidelity"] = 61
+    assert arena.best_attacks(met, "none") == {"u": "y", "v": "y", "w": "x"}
+    best = arena.best_meetings(met, "none").fidelity
+    assert list(best) == [5, 6, 50, 51, 70, 72]
+
+
+def test_frontier_by_hand():
+    points = [(1, 5), (2, 5), (3, 9), (0, 1), (3, 9.5)]
+    assert arena.frontier(points) == [(0, 1), (2, 5), (3, 9)]
+
+
+def test_perturbations_are_set_at_one_distance():
+    owner, far = cancer(0), {}
+    own = owner.predict(owner.mine)
+    makers = arena.gaussian_noise, arena.reverse_sigmoid, arena.mad_argmax
+    for make in makers:
+        (defense,) = make(owner, 0)["defenses"]
+        answers = defense(owner.mine, own)
+        far[make.__name__] = np.abs(answers - own).sum(axis=1).mean()
+    assert all(abs(d - arena.allowed(owner)) < 0.06 for d in far.values()), far
+
+
+def test_a_weak_perturbation_is_taken_at_its_strongest():
+    owner = cancer(0)
+
+    def make(strength):
+        return lambda x, p: p + strength * [0.001, -0.001]
+
+    (defense,) = arena.at_distance(owner, make, strongest=4.0)["defenses"]
+    assert np.allclose(defense(None, np.zeros((1, 2))), [[0.004, -0.004]])
 
 
 def test_the_link_holds_the_table():

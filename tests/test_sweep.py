@@ -5,15 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from _cluster import ROOT, cluster, wait_for
 
 from mexutils import sweep as module
 from mexutils.sweep import Cell, cell_key, sweep
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # A script as a user would write one: it notes every start of a cell, waits,
 # and prints what came of all of them.
@@ -96,10 +93,9 @@ def test_values_errors_deaths_and_repeats(script, tmp_path):
 def test_killed_in_the_middle_and_resumed(script, tmp_path):
     numbers = list(range(8))
     process = script(numbers, wait=0.3)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("*.json"))) < 3:
-        assert time.monotonic() < deadline, "no cell was kept"
-        time.sleep(0.02)
+    wait_for(
+        lambda: len(list(tmp_path.glob("*.json"))) >= 3, "no cell was kept"
+    )
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = [
@@ -115,43 +111,8 @@ def test_killed_in_the_middle_and_resumed(script, tmp_path):
 
 
 def test_scheduler_started_by_hand(script, tmp_path):
-    address = tmp_path / "where" / "scheduler.json"
-    address.parent.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    options = {"env": environment, "stderr": subprocess.DEVNULL}
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "distributed.cli.dask_scheduler"),
-                *("--port", "0", "--no-dashboard"),
-                *("--scheduler-file", address),
-            ],
-            **options,
-        )
-    ]
-    try:
-        deadline = time.monotonic() + 60
-        while not address.is_file():
-            assert time.monotonic() < deadline, "the scheduler did not start"
-            time.sleep(0.1)
-        where = json.loads(address.read_text())["address"]
-        processes += [
-            subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "distributed.cli.dask_worker"),
-                    *(where, "--nthreads", "1", "--no-dashboard"),
-                    *("--local-directory", tmp_path / f"worker{n}"),
-                ],
-                **options,
-            )
-            for n in range(2)
-        ]
-        remote = outcomes_of(script([2, 3, -1], scheduler=where))
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(timeout=30)
+    with cluster(tmp_path / "where") as (address, _):
+        remote = outcomes_of(script([2, 3, -1], scheduler=address))
     assert [row[0] for row in remote] == [{"square": 4}, {"square": 9}, None]
     assert sorted(starts(tmp_path)) == ["-1", "2", "3"]
 
@@ -169,17 +130,20 @@ def helper(x):
     return SCALE * x {sign} 1
 class Thing:
     def go(self, x):
-        return helper(x)
+        self.beside = x
+        return helper(self.beside)
 def run(x):
     # {doc}
     return {{"y": Thing().go(x)}}
 def unused():
     return {unused}
+beside = {beside}
 '''
 
 
 def key_of(parameters=None, name="mexutils.book.x", **changes):
     settings = {"scale": 2, "doc": "one", "sign": "+", "unused": 0}
+    settings |= {"beside": 0}
     scope = made(BASE.format(**settings | changes), name)
     return cell_key(Cell(scope["run"], parameters or {"x": 1}))
 
@@ -189,6 +153,7 @@ def test_key_follows_code_and_parameters():
     assert base == key_of()
     assert base == key_of(doc="another word")
     assert base == key_of(unused=5)
+    assert base == key_of(beside=5)  # a global called like an attribute
     assert base == key_of(name="__main__")
     assert base != key_of(scale=3)
     assert base != key_of(sign="-")
