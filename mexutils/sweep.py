@@ -169,6 +169,7 @@ def _client(scheduler: str | None, workers: int):
         "distributed.comm.timeouts.connect": "120 s",
         # Dask's own list has workers give memory back at once, which makes
         # torch on a CPU about half as fast.
+        "distributed.worker.profile.enabled": False,
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1
         ),

@@ -187,10 +187,10 @@ def test_the_best_attacker_is_best_by_its_mean():
 def test_outcome_is_paired_with_the_best_without_a_defense():
     found = DEFENSES.outcome(
         {"weak": runs_of(10, 10), "strong": runs_of(90, 80)},
-        {"naive": runs_of(40, 50)},
-        {"naive": runs_of(40, 50), "clever": runs_of(85, 85)},
+        {"weak": runs_of(4, 5)},
+        {"weak": runs_of(4, 5), "clever": runs_of(85, 85)},
     )
-    assert found["naive"].tolist() == [50, 30]
+    assert found["naive"].tolist() == [6, 5]
     assert found["best"].tolist() == [5, -5]
     assert found["who"] == "clever"
 

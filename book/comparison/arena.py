@@ -104,7 +104,7 @@ n_seeds = 3
 image_victims = ["mnist"]  # "fashion_mnist" needs its one download
 image_budgets = [1000]
 table_budget = 600  # softmax regressions
-tree_budget = 12_000  # path finding needs thousands
+tree_budget = 10_000  # path finding needs thousands
 tables = ["digits", "breast_cancer", "red_wine"]
 scheduler = None  # "tcp://host:8786": a Dask cluster instead of two processes
 workers = 2
@@ -1306,9 +1306,8 @@ Markdown(
 # %%
 def worth(met, defense):
     """Best fidelity behind a defense less that behind labels: interval."""
-    return metrics.paired_difference(
-        *(best_meetings(met, d).fidelity for d in (defense, "labels only"))
-    )
+    pair = (best_meetings(met, d) for d in (defense, "labels only"))
+    return metrics.paired_difference(*(p.fidelity.to_numpy() for p in pair))
 
 
 against_labels = {

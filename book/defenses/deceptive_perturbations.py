@@ -183,7 +183,7 @@ def _check_parameters(beta, gamma):
     if not (0 <= beta <= 1 and 0 < gamma < np.inf):
         raise ValueError(
             f"beta = {beta!r} must lie in 0 to 1 and gamma = {gamma!r} "
-            "above 0: beyond that the order of the classes is turned round"
+            "above 0, so that bent numbers stay in 0 to 1"
         )
 
 
@@ -322,6 +322,11 @@ def two_class_truths(answer, beta, gamma):
     ]
 
 
+def near_one(t):
+    """A probability as text; close to 1, its distance from 1."""
+    return f"{t:.4f}" if t < 0.9999 else f"1 - {1 - t:.0e}"
+
+
 # %% tags=["hide-input"]
 rows = []
 for b, g in [(1.0, 0.1), (1.0, 0.2), (1.0, 0.4), (1.0, 0.6), (0.5, 0.2)]:
@@ -335,7 +340,7 @@ for b, g in [(1.0, 0.1), (1.0, 0.2), (1.0, 0.4), (1.0, 0.6), (0.5, 0.2)]:
             "turning point": f"{turning_point(b, g):.4f}",
             "ambiguous answers": f"{low:.3f} to {high:.3f}",
             "ambiguous truths": f"above {first:.3f}",
-            "for instance": " or ".join(f"{t:.4f}" for t in truths),
+            "for instance": " or ".join(map(near_one, truths)),
         }
     )
 plotting.table(rows)
@@ -349,8 +354,8 @@ plotting.table(rows)
 # ### When the label breaks
 #
 # Is the label safe?
-# If the top probability exceeds one half, yes: its bent value is above one
-# half and all others are below.
+# If the top probability exceeds one half and the shape is below 1, yes: its
+# bent value is above one half and all others are below.
 # If all probabilities lie above the turning point, yes: there the curve
 # rises.
 # In between nothing protects it, and the more classes there are, the smaller
@@ -796,10 +801,10 @@ Markdown(
     f"loses {lost[chosen]['naive'].mean:.1f} points, the inverting one loses "
     f"{lost[chosen]['inverting']:.1f}, and its table ends "
     f"{distance(true_answers, recovered[chosen]):.2f} away. What flattens "
-    "answers most is not what makes them most ambiguous."
+    "answers most is not what this table inverts worst."
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Top probability of 3,000 letters: what is answered (left) and what the table recovers (right), at two shapes."}, "image": {"alt": "Left: the answered top probability is small throughout and bends back for confident answers. Right: recovered against true top probability, scattered around the diagonal, most widely where the truth is confident."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Top probability of 3,000 letters: what is answered (left) and what the table recovers (right), at two shapes."}, "image": {"alt": "Left: the answered top probability is small throughout and bends back for confident answers. Right: recovered against true top probability, scattered around the diagonal, with many recoveries far too high in the middle."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.7))
 top = true_answers.max(axis=1)
 for g in (0.2, gamma):
@@ -1069,8 +1074,9 @@ bill = sell(defenses=[known])
 bill.query(pool[:budget])
 Markdown(
     f"The owner pays {1e6 * per_answer:.1f} microseconds of one core for an "
-    "answer, guard included, keeps no state, and moves benign answers by "
-    f"{costs[f'{beta}, {gamma}']['L1, digits']:.2f} in L1. "
+    f"answer, guard included, in batches of {len(benign):,}, keeps no state, "
+    "and moves benign answers by "
+    f"{costs[f'{beta}, {gamma}, guard']['L1, digits']:.2f} in L1. "
     f"The attacker pays {bill.ledger.queries:,} queries, "
     f"{bill.ledger.cost:.2f} dollars, as without a defense. Against the "
     "defense it pays nothing more by sharpening or by taking labels, and "
@@ -1227,7 +1233,7 @@ print(f"{broken.sum()} letters given away; halving moves them by {halved:.2f}")
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 truths = np.array(two_class_truths(0.55, 1.0, 0.2))
-print(truths.round(6), bend(truths, 1.0, 0.2).round(6))
+print(*map(near_one, truths), bend(truths, 1.0, 0.2).round(6))
 
 # %% [markdown]
 # :::{admonition} Exercise 4
@@ -1253,8 +1259,9 @@ for name, guess in (("one", heard[:, 0]), ("30", heard.mean(axis=1))):
 #
 # - The reverse sigmoid raises small probabilities and lowers large ones; it
 #   is not monotone, and confident truths share answers.
-# - The label is safe above one half and with two classes; elsewhere it needs
-#   a guard, and the strength must shrink like one over the classes.
+# - With shapes below 1 the label is safe above one half and with two classes;
+#   elsewhere it needs a guard, and the strength must shrink like one over the
+#   classes.
 # - A naive copy of the MNIST victim is ruined, at no cost in accuracy and at
 #   a large one in probabilities.
 # - Labels alone, sharpening, or a table that inverts the formula bring the

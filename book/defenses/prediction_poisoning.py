@@ -14,8 +14,9 @@
 # Prediction poisoning, or MAD for *maximising angular deviation*, looks for
 # that answer within a set distance of the true one.
 # In this chapter it takes more than twenty points from a KnockoffNets copy
-# of the MNIST victim, costs the owner less than one and a few microseconds a
-# query, and is then undone by an attacker with a line of algebra.
+# of the MNIST victim, costs the owner less than one and about one more
+# forward pass a query, and is then undone by an attacker with a line of
+# algebra.
 #
 # :::{admonition} In this chapter
 # :class: tip
@@ -684,7 +685,7 @@ favourite = [corners.mean(0).max() for corners in pushed.values()]
 Markdown(
     "The favourite class takes "
     + ", ".join(f"{share:.0%}" for share in favourite)
-    + " of the digits, where one in nine would be even."
+    + " of the digits, where one in ten would be even."
 )
 
 # %% [markdown]
@@ -720,9 +721,11 @@ def epsilon_to_flip(answers, corners):
 
 # %% [markdown]
 # Test digits are what the victim was trained for, letters are not: that
-# difference is the whole room in which the defense works.
+# difference is the room for flipped labels.
+# Moved probabilities mislead a naive copy even where no label flips, as
+# MAD-argmax will show.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of answers whose label MAD changes if they may move by so much. Lines are means over the surrogates of the seeds, bands their range."}, "image": {"alt": "Two rising curves against epsilon from 0 to 1.1: the one for letters climbs well before epsilon 1, the one for test digits stays near the floor; both reach one hundred percent at epsilon 1."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of answers whose label MAD changes if they may move by so much. Lines are means over the surrogates of the seeds, bands their range."}, "image": {"alt": "Two rising curves against epsilon from 0.4 to 1.1: the one for letters climbs well before epsilon 1, the one for test digits stays near the floor; both reach one hundred percent at epsilon 1."}}
 grid = np.linspace(0.4, 1.1, 141)
 sent = {s: stage.queries(s) for s in seeds}
 honest = {s: sell().query(sent[s]) for s in seeds}
@@ -809,10 +812,11 @@ bare = [contest(stage, s, labels=True) for s in seeds]
 sweep = {e: mad_runs(stage, e, labels=True) for e in epsilons}
 
 # %% [markdown]
-# The next figure shows the cliff, and the *non-replicability curve* of the
-# paper: the owner's accuracy against the copy's.
+# The next figure follows both sides up to the edge of the cliff, and draws
+# the *non-replicability curve* of the paper: the owner's accuracy against the
+# copy's.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: accuracy over ε; means over seeds, bands 95 % intervals, the owner on all test digits. Right: the same as a curve, in the same colours, a point with its interval for each ε, the undefended API as a star."}, "image": {"alt": "Left: the owner's accuracy stays near the top until epsilon 0.95 while both copies fall. Right: both copies lose far more accuracy than the owner does."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: accuracy over ε; means over seeds, bands 95 % intervals, the owner on all test digits; nothing is measured between 0 and the first ε. Right: the same as a curve, in the same colours, a point with its interval for each ε, the undefended API as a star."}, "image": {"alt": "Left: the owner's accuracy stays near the top until epsilon 0.95 while both copies fall. Right: both copies lose far more accuracy than the owner does."}}
 at = [0, *epsilons]
 runs_at = [bare, *sweep.values()]
 clones = {
@@ -883,7 +887,7 @@ Markdown(
 # Whether it pays to throw the probabilities away depends on $\epsilon$, as
 # the table shows: the closer to 1, the more labels are flipped.
 #
-# The cliff is seen from the owner's side alone.
+# One step over the edge the owner falls as well.
 
 # %% tags=["hide-input"]
 beyond = [
@@ -900,6 +904,7 @@ Markdown(
 # The rest is compared at the same $\epsilon$ wherever there is one.
 # MAD-argmax may move farther, for it flips nothing.
 # The trained surrogate has learnt the owner's own digits for 100 steps.
+# The owner is judged on the 2,000 digits of the copies here.
 #
 # The simplest defenses are those of the API (three largest probabilities
 # alone, one decimal), which are not rescaled to sum to 1, as in the authors'
@@ -1179,7 +1184,8 @@ Markdown(
 
 # %% [markdown]
 # Nothing in this used how the corner was chosen.
-# The answers of the other versions of MAD give way as well.
+# The answers of other versions that walk to a single class give way as well.
+# MAD-argmax walks to a set of classes, and these pre-images do not cover it.
 
 # %%
 versions = ("MAD, whole network", "MAD, no surrogate")
@@ -1561,7 +1567,8 @@ print(f"best end of a walk: {reached.max(1).mean():.3f}")
 #   operations on two answers; for a whole network it takes a few
 #   backward passes over a batch.
 # - Below $\epsilon = 1$ only unsure answers change their label. Attack
-#   queries are less sure than benign ones: that is all the room there is.
+#   queries are less sure than benign ones: labels are flipped in that gap, and
+#   a naive copy is misled by the moved probabilities besides.
 # - An untrained surrogate works, none at all works too, and a trained one
 #   protects nothing.
 # - MAD-argmax keeps every label, and so does nothing against an attacker who
