@@ -621,11 +621,11 @@ def recorded(attack, predict_proba):
 
 # %% [markdown]
 # PRADA's own attacker starts from ten natural digits of each class and makes
-# the rest with a step of size $\lambda$ in every pixel, by one of several
+# the rest with a step of size $s$ in every pixel, by one of several
 # rules.
-# All rules are tried with $\lambda = 0.1$, and one with a smaller step and
-# with the attack's usual one, $64/255 \approx 0.25$.
-# A small step is given 200 queries, the usual one 400.
+# All rules are tried with $s = 0.1$, and one with a smaller step and
+# with that chapter's own, $64/255 \approx 0.25$.
+# A small step is given 200 queries, that one 400.
 # One rule gets 800, because it is used for evasion below.
 
 # %%
@@ -767,8 +767,8 @@ plotting.table([row(name, paths, levels) for name, paths in groups.items()])
 # A step of 0.25 moves a picture so far that its distance from its parent is
 # not far below that of digits from each other, and it takes longer.
 # Letters and noise are never the exception that the detector looks for: the
-# distances between letters, and even more those between noise pictures,
-# *are* close to normal.
+# distances between letters, and between noise pictures, *are* close to
+# normal.
 #
 # The next figure shows why.
 
@@ -818,7 +818,7 @@ plt.show()
 
 # %% [markdown]
 # Some of the curves of attacks rise again as the stream goes on, and a
-# verdict that followed them would be taken back.
+# verdict that followed them could be taken back in the end.
 # That is why the alarm stays.
 #
 # The whole trade-off, without a threshold of ours: on the left the share of
