@@ -301,6 +301,11 @@ def test_frontier_by_hand():
     assert arena.frontier(points) == [(0, 1), (2, 5), (3, 9)]
 
 
+def test_points_at_one_place_stand_side_by_side():
+    shown = arena.side_by_side([10.0, 90.0, 10.1, 50.0, 9.9], step=1.0)
+    np.testing.assert_allclose(shown, [10.0, 90.0, 11.0, 50.0, 9.0])
+
+
 def test_perturbations_are_set_at_one_distance():
     owner, far = cancer(0), {}
     own = owner.predict(owner.mine)

@@ -54,6 +54,19 @@ def test_a_cell_fits_the_screen(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_no_cell_prints_a_docstring(chapter):
+    """A string at the end of a cell would be shown as its result."""
+    shown = []
+    for cell in cells(chapter, "code"):
+        if "get_ipython" in cell.source:  # no plain Python
+            continue
+        last = ast.parse(cell.source).body[-1]
+        if isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant):
+            shown.append(cell.source.splitlines()[-1])
+    assert shown == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_begins_with_its_title_and_a_plain_paragraph(chapter):
     first = cells(chapter, "markdown")[0].source.splitlines()
     assert first[0].startswith("# ")

@@ -258,6 +258,7 @@ def towards(model, x, labels, step, round, rng, **steps):
 INNER = 3
 """Inner steps of the iterative rules."""
 
+# Synthesis rules by name: `rule(model, x, labels, step, round, rng)`.
 RULES = {
     "random signs": noise_rule,
     "JBDA": jbda,
@@ -268,7 +269,6 @@ RULES = {
     "T-RND FGSM": towards,
     "T-RND I-FGSM": partial(towards, inner=INNER),
 }
-"""Synthesis rules by name: `rule(model, x, labels, step, round, rng)`."""
 
 # %% [markdown]
 # ### Rounds
