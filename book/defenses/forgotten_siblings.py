@@ -825,8 +825,8 @@ Markdown(
     f"{metrics.interval(metrics.column(wine, 'named')):.0%} of the leaves, "
     "most of them with sides still open. "
     + (
-        "More is lost before the alarm than the survey prints: 0.11 lies below "
-        "the interval. Its tree, its split and its scaling are not given."
+        "More is lost before the alarm than the survey prints: 0.11 lies "
+        "below the interval. Its tree, split and scaling are not given."
         if wine_p.low > 0.11
         else "The survey's value lies within the interval."
     )
