@@ -576,7 +576,8 @@ effects = {
 # %% tags=["hide-input"]
 Markdown(
     f"At {side_budget:,} queries, letters instead of uniform rows are worth "
-    f"{effects['queries']:.1f} points to the shallow network. Depth and convolution are worth "
+    f"{effects['queries']:.1f} points to the shallow network. Depth "
+    "and convolution are worth "
     f"{effects['depth']:.1f} points where letters are asked, and "
     f"{effects['depth alone']:.1f} where uniform rows are."
 )
