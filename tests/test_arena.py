@@ -321,7 +321,7 @@ def test_a_weak_perturbation_is_taken_at_its_strongest():
     owner = cancer(0)
 
     def make(strength):
-        return lambda x, p: p + strength * [0.001, -0.001]
+        return lambda x, p: p + strength * np.array([0.001, -0.001])
 
     (defense,) = arena.at_distance(owner, make, strongest=4.0)["defenses"]
     assert np.allclose(defense(None, np.zeros((1, 2))), [[0.004, -0.004]])
