@@ -1126,12 +1126,12 @@ def mean_of(part, attack, defense):
     return f"{against(part, defense, attack).mean():.0f} %"
 
 
-def told(d):
+def told(part, d):
     """How three readings of the answers do against one perturbation."""
     return (
-        f"Behind {d} it is {mean_of(image, 'KnockoffNets', d)}, from labels "
-        f"alone {mean_of(image, 'KnockoffNets, labels', d)}, and "
-        f"{mean_of(image, 'KnockoffNets, inverted', d)} after computing the "
+        f"Behind {d} it is {mean_of(part, 'KnockoffNets', d)}, from labels "
+        f"alone {mean_of(part, 'KnockoffNets, labels', d)}, and "
+        f"{mean_of(part, 'KnockoffNets, inverted', d)} after computing the "
         "answers back."
     )
 
@@ -1145,7 +1145,7 @@ averaged = [
 Markdown(
     "**Pictures.** Undefended, KnockoffNets copies "
     f"{mean_of(image, 'KnockoffNets', 'none')} of the victim's answers. "
-    + " ".join(map(told, PERTURBATIONS[1:]))
+    + " ".join(told(image, d) for d in PERTURBATIONS[1:])
     + " Averaging over moved pictures, at a quarter of the pictures, changes "
     f"fidelity by {min(averaged):.0f} to {max(averaged):.0f} points against "
     "sending each once."
