@@ -1039,8 +1039,8 @@ cost = pd.DataFrame(rows)
 # victim does on rows of the judge.
 # Dark is a good theft.
 # StealClassifier's row leaves out the table of ten classes.
-# A cell with a dot is one that the attacker did not finish, because every
-# account was blocked.
+# A cell with a dot is one that the attacker did not finish in at least half of
+# the runs, because every account was blocked.
 
 
 # %%
@@ -1495,8 +1495,8 @@ download(full.round(4), "arena.csv")
 #   Clients who only want the label lose nothing by a perturbation that keeps
 #   it, and the planes above call it costly.
 # - **Small victims, small budgets.**
-#   With ten times the queries the naive copies come closer to the victim,
-#   and the differences shrink.
+#   What ten times the queries do to the orders above is for the larger arena
+#   to tell; this page does not.
 # - **Three seeds.**
 #   The ranges of ranks are wide because the intervals are honest.
 #
