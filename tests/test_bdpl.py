@@ -345,3 +345,10 @@ def test_likelihood_ratios_on_hand_values():
     other = np.array([1, 1, 0, 0])
     equal, unequal = bdpl.likelihood_ratios(first, same, other)
     assert (equal, unequal) == (pytest.approx(3), pytest.approx(1 / 3))
+
+
+def test_a_loss_is_before_minus_after():
+    before, after = ([{"rate": r} for r in rs] for rs in ((90, 80), (70, 70)))
+    assert bdpl.loss_of(before, after, "rate").mean == pytest.approx(15)
+    with pytest.raises(ValueError, match="paired"):
+        bdpl.loss_of(before, after[:1], "rate")

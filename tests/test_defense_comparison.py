@@ -195,13 +195,6 @@ def test_outcome_is_paired_with_the_best_without_a_defense():
     assert found["who"] == "clever"
 
 
-def test_a_drop_is_before_minus_after():
-    drop = DEFENSES.drop_of(runs_of(90, 80), runs_of(70, 70), "fidelity")
-    assert drop.mean == pytest.approx(15)
-    with pytest.raises(ValueError, match="paired"):
-        DEFENSES.drop_of(runs_of(90, 80), runs_of(70), "fidelity")
-
-
 def test_first_alarm_in_words():
     runs = [{"first": 60.0}, {"first": np.nan}, {"first": 80.0}]
     assert DEFENSES.first_alarm(runs) == "70 (2 of 3 runs)"

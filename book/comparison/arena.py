@@ -410,7 +410,10 @@ class Averaging:
             x + self.size * self.rng.normal(size=x.shape)
             for _ in range(self.times)
         ]
-        heard = [as_shares(self.customer.query(rows)) for rows in moved]
+        heard = [
+            KNOCKOFF.as_probabilities(self.customer.query(rows))
+            for rows in moved
+        ]
         return np.mean(heard, axis=0)
 
 
@@ -429,11 +432,6 @@ class WithDummies:
         mixed = np.concatenate([x[:, None], others], axis=1)
         heard = self.customer.query(mixed.reshape(-1, *x.shape[1:]))
         return heard[:: 1 + self.dummies]
-
-
-def as_shares(answers, classes=10):
-    """Answers as probabilities; labels become one-hot."""
-    return np.eye(classes)[answers] if answers.ndim == 1 else answers
 
 
 def only_label(x, answers):
@@ -643,7 +641,7 @@ class LeafNames:
 
     def query(self, x, known=None):
         """Label and largest probability of complete rows x (n, d)."""
-        answers = as_shares(self.customer.query(x))
+        answers = KNOCKOFF.as_probabilities(self.customer.query(x))
         return np.column_stack([answers.argmax(axis=1), answers.max(axis=1)])
 
 
@@ -711,7 +709,7 @@ def moved(owner, customer):
     except ValueError:
         return 0.0
     own = owner.predict(rows)
-    answers = as_shares(answers, own.shape[1])
+    answers = KNOCKOFF.as_probabilities(answers, own.shape[1])
     return float(np.abs(own - answers).sum(axis=1).mean())
 
 
@@ -731,7 +729,7 @@ def keep(owner, defense, seed, clients=20, each=300):
         api.query(benign_rows(owner.benign, each, rng), f"client {n}")
     plain = PredictionAPI(owner.predict)
     answers, own = api.query(owner.exam, "judge"), plain.query(owner.exam)
-    shares = as_shares(answers, own.shape[1])
+    shares = KNOCKOFF.as_probabilities(answers, own.shape[1])
     truth = metrics.accuracy(own, owner.truth)
     false = sum(name.startswith("client") for name in api.alarms)
     return {

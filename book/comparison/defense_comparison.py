@@ -271,15 +271,8 @@ def mean_of(runs, key, digits=1):
     return f"{metrics.column(runs, key).mean():,.{digits}f}"
 
 
-def drop_of(before, after, key):
-    """What a score loses from one list of runs to another, paired."""
-    return metrics.paired_difference(
-        metrics.column(before, key), metrics.column(after, key)
-    )
-
-
 fell = {
-    (name, how): drop_of(stolen[PLAIN, "naive"], runs, "accuracy")
+    (name, how): BDPL.loss_of(stolen[PLAIN, "naive"], runs, "accuracy")
     for (name, how), runs in stolen.items()
     if name != PLAIN
 }
@@ -326,7 +319,7 @@ walked = {
     for zone in (None, *zones)
 }
 lost_rate = {
-    (attack, zone): drop_of(walked[attack, None], runs, "uniform")
+    (attack, zone): BDPL.loss_of(walked[attack, None], runs, "uniform")
     for (attack, zone), runs in walked.items()
     if zone
 }
@@ -391,7 +384,7 @@ for s in seeds:
     run = copied(images[s], answers, s, exam)
     run["true"] = BDPL.utility_on([layer], exam.x[:few], own[drawn][:few])
     stolen.setdefault(("BDPL", "labels"), []).append(run)
-deep_drop = drop_of(
+deep_drop = BDPL.loss_of(
     stolen[PLAIN, "labels"], stolen["BDPL", "labels"], "fidelity"
 )
 deep_cost = metrics.interval(
@@ -779,7 +772,7 @@ plotting.table(
 
 # %% tags=["hide-input"]
 better = {
-    key: drop_of(averaged[most], averaged[1], key)
+    key: BDPL.loss_of(averaged[most], averaged[1], key)
     for key in ("labels", "same rows", "same bill")
 }
 Markdown(
@@ -1024,7 +1017,7 @@ pool_alarm = {
     for k in STRATEGIES
 }
 pool_gain = {
-    k: drop_of(
+    k: BDPL.loss_of(
         *(
             [{k: run[f"{k} {which}"]} for run in groups["colluders"]]
             for which in ("all", "best")
@@ -1148,7 +1141,7 @@ plt.show()
 # %%
 def account_gain(runs_of, key):
     """By how much a score grows from one account to the most, paired."""
-    return drop_of(runs_of[max(runs_of)], runs_of[1], key)
+    return BDPL.loss_of(runs_of[max(runs_of)], runs_of[1], key)
 
 
 several = {
@@ -1698,7 +1691,8 @@ claims.add(
 
 # %%
 vote_gain = {
-    what: drop_of(votes[what, most], votes[what, 1], "true") for what in SHARED
+    what: BDPL.loss_of(votes[what, most], votes[what, 1], "true")
+    for what in SHARED
 }
 for what, accepted in zip(
     SHARED, ({"low": 0, "high": 0}, {"low": 3}, {"low": 5}), strict=True
