@@ -55,6 +55,17 @@ def test_knockoff_learns_the_victim_and_spends_its_budget(pool):
     assert api.ledger.queries == 400
 
 
+def test_the_whole_answer_is_learnt_not_its_label(pool, monkeypatch):
+    learnt = {}
+    monkeypatch.setattr(
+        knockoff_nets.training,
+        "fit",
+        lambda model, x, y, **settings: learnt.update(x=x, y=y) or model,
+    )
+    knockoff_nets.knockoff(OnlyQuery(brightness), pool.x, 30, seed=0)
+    np.testing.assert_array_equal(learnt["y"], brightness(learnt["x"]))
+
+
 def test_a_budget_that_is_too_small_costs_nothing(pool):
     api = PredictionAPI(brightness, budget=99)
     with pytest.raises(BudgetExceeded):
@@ -121,6 +132,84 @@ def test_rewards_on_hand_values():
     np.testing.assert_allclose(
         knockoff_nets.loss(answers, recent, guesses), by_torch.numpy()
     )
+
+
+def test_rewards_are_rescaled_by_their_range_so_far():
+    scale = knockoff_nets.RewardScale()
+    np.testing.assert_allclose(scale(np.array([2.0, 4.0, 3.0])), [0, 1, 0.5])
+    np.testing.assert_allclose(scale(np.array([6.0, 3.0])), [1, 0.25])
+    np.testing.assert_allclose(scale(np.array([2.0])), [0])
+
+
+def replayed(images, trace, branches, batch, window):
+    """Rewards and root policies once more, from the answers alone.
+
+    Certainty and diversity, of running ranges; then the bandit at the root.
+    """
+    answers = brightness(images)
+    ranges = np.array([[np.inf, -np.inf]] * 2)
+    rewards, policies = [], []
+    h, n = np.zeros(len(branches)), np.zeros(len(branches))
+    for start in range(0, len(images), batch):
+        now = answers[start : start + batch]
+        before = answers[max(0, start - window) : start]
+        recent = (before if start else now).mean(axis=0)
+        ordered = np.sort(now, axis=1)
+        raw = np.stack(
+            [
+                ordered[:, -1] - ordered[:, -2],
+                np.clip(now - recent, 0, None).sum(axis=1),
+            ]
+        )
+        ranges[:, 0] = np.minimum(ranges[:, 0], raw.min(axis=1))
+        ranges[:, 1] = np.maximum(ranges[:, 1], raw.max(axis=1))
+        width = ranges[:, 1] - ranges[:, 0]
+        scaled = (raw - ranges[:, :1]) / np.maximum(width, 1e-12)[:, None]
+        policies += [np.exp(h) / np.exp(h).sum()] * len(now)
+        for r in scaled.mean(axis=0):
+            baseline = np.mean(rewards[-window:]) if rewards else r
+            action = branches.index(trace[len(rewards)]["names"][0])
+            n[action] += 1
+            pi = np.exp(h) / np.exp(h).sum()
+            h += (r - baseline) / n[action] * (np.eye(len(h))[action] - pi)
+            rewards.append(r)
+    return np.array(rewards), np.array(policies)
+
+
+def test_the_adaptive_policy_by_a_second_route(pool, groups):
+    images, _, trace = knockoff_nets.adaptive_policy(
+        *(OnlyQuery(brightness), pool.x, groups, 120),
+        seed=2,
+        rewards=("certainty", "diversity"),
+    )
+    rewards, policies = replayed(images, trace, list(groups), 8, window=25)
+    np.testing.assert_allclose([t["reward"] for t in trace], rewards)
+    np.testing.assert_allclose([t["policy"] for t in trace], policies)
+    assert np.ptp(policies[:, 0]) > 0.05  # there was something to replay
+
+
+def test_inner_nodes_learn_as_the_root_does():
+    """Both branches hold the same two kinds; one kind is rewarded."""
+    bright = np.zeros((400, 1, 28, 28), np.float32)
+    bright[:, :, :, :5] = np.linspace(0.5, 1, 400)[:, None, None, None]
+    flat = np.full((400, 1, 28, 28), 0.5, np.float32)
+    numbers = np.arange(800).reshape(4, 200)
+    groups = {
+        "first": {"sure": numbers[0], "unsure": numbers[2]},
+        "second": {"sure": numbers[1], "unsure": numbers[3]},
+    }
+    ends = []
+    for seed in range(5):
+        *_, trace = knockoff_nets.adaptive_policy(
+            OnlyQuery(brightness),
+            np.concatenate([bright, flat]),
+            groups,
+            240,
+            seed,
+            rewards=("certainty",),
+        )
+        ends += [step["names"][1] == "sure" for step in trace[-120:]]
+    assert np.mean(ends) > 0.65
 
 
 @pytest.mark.parametrize("batch", [1, 8, 50])

@@ -26,7 +26,7 @@
 #   rewards, and find out whether it pays;
 # - read the bill.
 #
-# It runs in about two minutes.
+# It runs in about two and a half minutes.
 # Read [the setting](../setting.ipynb) first; the symbols are in
 # [the notation](../notation.md).
 # :::
@@ -116,9 +116,9 @@ price_per_1000 = 1.50
 # For a given $f$ this is the Kullback–Leibler divergence of $\hat f$ from $f$
 # plus a constant, so it is smallest where the substitute answers exactly as
 # the victim does.
-# It works although no letter is a digit: every answer says *how* digit-like
-# a letter is in ten directions, and that describes the victim's decision in
-# places that real digits share.
+# No letter is a digit, yet every answer says *how* digit-like a letter is in
+# ten directions, and that describes the victim's decision in places that real
+# digits may share.
 #
 # ## From scratch
 #
@@ -262,9 +262,9 @@ Markdown(
 
 # %% [markdown]
 # What does the victim say to a letter?
-# Each row of the next figure is a letter, each column an answered digit.
+# Each column of the next figure is a letter, each row an answered digit.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean answer of the victim to 2,000 letters, by letter (upper and lower case together)."}, "image": {"alt": "Heat map with 26 letters as rows and ten digits as columns: O goes to 0, I and L to 1, Z to 2, S to 5, B to 8, and most letters spread over several digits."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean answer of the victim to 2,000 letters, by letter (upper and lower case together)."}, "image": {"alt": "Heat map with 26 letters as columns and ten digits as rows; the colour is the mean probability of the digit for the letter, from 0 to 1."}}
 said = sell().query(letters.x[:2000])
 letter = letters.y[:2000] % 26
 means = np.stack([said[letter == k].mean(0) for k in range(26)])
@@ -277,10 +277,27 @@ ax.grid(False)
 fig.colorbar(mesh, label="mean probability")
 plt.show()
 
+# %% tags=["hide-input"]
+closest = [datasets.LETTERS[k] for k in means.argmax(axis=0)]
+used = said.mean(axis=0)
+Markdown(
+    "The letter that comes closest to each digit, with the mean probability "
+    "of that digit: "
+    + ", ".join(
+        f"{digit} {name} ({share:.2f})"
+        for digit, (name, share) in enumerate(
+            zip(closest, means.max(axis=0), strict=True)
+        )
+    )
+    + f". Over all letters the digit answered least, {used.argmin()}, gets "
+    f"{used.min():.1%} of the probability, and the one answered most, "
+    f"{used.argmax()}, gets {used.max():.1%}."
+)
+
 # %% [markdown]
-# Some letters have a digit of their own (O and 0, Z and 2, S and 5), others
-# get answers that are split over several.
-# All ten columns are used: that is what a good query set needs.
+# A bright cell is a letter with a digit of its own; in a column without one
+# the answer is split over several digits.
+# A good query set makes the victim use all its rows.
 #
 # ### How many queries?
 #
@@ -308,7 +325,7 @@ for budget in budgets:
             attack(sell(**reply), judged, letters.x, budget, s) for s in seeds
         ]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Two rising curves of relative accuracy against the number of queries on a logarithmic axis: probabilities above labels at every budget, both approaching one hundred percent at ten thousand queries."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Relative accuracy in percent against the number of queries on a logarithmic axis: one line with a band for probabilities, one for labels, and a dotted line at 100 percent for the victim itself."}}
 fig, ax = plt.subplots()
 for name in replies:
     values = [metrics.column(curve[name, b], "relative") for b in budgets]
@@ -389,7 +406,7 @@ for name in ("emnist_letters", "fashion_mnist"):
     except FileNotFoundError:
         absent.append(name)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Six pictures of each query set, two sets a row, and the victim's answer to each."}, "image": {"alt": "Six pictures of each query set, digits and letters above ink blots and uniform noise, each titled with the digit that the victim answers; all noise pictures get the same digit."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Six pictures of each query set, two sets a row, and the victim's answer to each."}, "image": {"alt": "Six pictures of each query set, digits and letters above ink blots and uniform noise, each titled with the digit that the victim answers."}}
 shown = np.concatenate([pool[:6] for pool in query_sets.values()])
 answered = metrics.labels_of(sell().query(shown))
 fig = plotting.images(shown, columns=12, titles=answered)
@@ -422,13 +439,33 @@ plotting.table(
     ]
 )
 
+# %%
+kinship = ("own digits", "letters", "blots", "uniform noise")
+steps_down = {
+    pair: metrics.paired_difference(
+        *(metrics.column(by_set[name], "relative") for name in pair)
+    )
+    for pair in zip(kinship[:-1], kinship[1:], strict=True)
+}
+noise_labels = metrics.labels_of(sell().query(query_sets[kinship[-1]][:1000]))
+commonest = np.bincount(noise_labels).max() / len(noise_labels)
+
+# %% tags=["hide-input"]
+Markdown(
+    "Down the order of kinship with digits: "
+    + "; ".join(
+        f"{first} lead {second} by {step:.1f} points"
+        for (first, second), step in steps_down.items()
+    )
+    + ". One and the same answer goes to "
+    f"{commonest:.1%} of the uniform noise."
+)
+
 # %% [markdown]
-# The order is that of kinship with digits, and the steps are large.
-# Uniform noise is useless against this victim, which gives nearly every
-# such picture one and the same answer.
-# Blots come from a random number generator too, cost the attacker nothing,
-# and teach a great deal: what counts is that the queries make the victim use
-# all its classes.
+# Pictures that all get one answer teach nothing but that answer.
+# Blots come from a random number generator as noise does, and cost the
+# attacker as little; the distance between the two is what it is worth that
+# queries make the victim use more of its classes.
 #
 # ### What is returned?
 #
@@ -452,7 +489,7 @@ by_reply = {
 }
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by what the API returns; points are seeds, bars 95 % intervals."}, "image": {"alt": "Relative accuracy for four kinds of reply: probabilities, top-3 and one decimal lie close together, the label alone lies below."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by what the API returns; points are seeds, bars 95 % intervals."}, "image": {"alt": "Four rows of points for relative accuracy, one row for each kind of reply: probabilities, top-3, one decimal, the label alone; each with its mean and interval."}}
 plotting.interval_plot(
     {
         name: metrics.column(runs, "relative")
@@ -499,7 +536,7 @@ by_model = {
     for name, make in architectures.items()
 } | {"this chapter's": curve["probabilities", side_budget]}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by the substitute's architecture, probabilities of 1,000 letters."}, "image": {"alt": "Relative accuracy rises from the linear model over the hidden-layer network to the two convolutional networks, which lie close together."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by the substitute's architecture, probabilities of 1,000 letters."}, "image": {"alt": "Four rows of points for relative accuracy, one row for each substitute: linear, one hidden layer, the victim's LeNet, and this chapter's network; each with its mean and interval."}}
 plotting.interval_plot(
     {
         name: metrics.column(runs, "relative")
@@ -509,11 +546,26 @@ plotting.interval_plot(
 )
 plt.show()
 
+# %% tags=["hide-input"]
+over = {
+    name: metrics.paired_difference(
+        metrics.column(by_model["this chapter's"], "relative"),
+        metrics.column(runs, "relative"),
+    )
+    for name, runs in list(by_model.items())[:-1]
+}
+Markdown(
+    "This chapter's network leads, in points: "
+    + ", ".join(f"{name} by {gap:.1f}" for name, gap in over.items())
+    + " (paired over seeds, 95 % intervals; a negative lead is a loss)."
+)
+
 # %% [markdown]
 # A substitute that is too simple cannot follow, whatever it is told.
-# Convolutions help most.
-# Having exactly the victim's structure is no advantage over a network that is
-# easier to train: what matters is capacity and trainability, not kinship.
+# Whether the victim's own structure is an advantage is the last of these
+# leads.
+# All four are trained by one recipe, made for a network with batch
+# normalisation: the lead is that of structure and recipe together.
 #
 # ### The adaptive policy
 #
@@ -851,9 +903,11 @@ single = {
 
 # %% [markdown]
 # First the policy itself: where do the queries go, and do the rewards rise?
+# A rise alone does not prove that the bandits learn, for the online substitute
+# and the range of each reward move as well.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the root's policy during the attack. Right: reward, running mean of 100 queries. Means over seeds with 95 % intervals."}, "image": {"alt": "Left panel: the probability of textures falls below one third while upper and lower case rise slightly, with wide bands. Right panel: the mean reward rises during the first two hundred queries and then stays level."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the root's policy during the attack. Right: reward, running mean of 100 queries. Means over seeds with 95 % intervals."}, "image": {"alt": "Left panel: the root's probability of each of its three branches (upper case, lower case, textures) against queries, with bands. Right panel: the running mean of the reward, from 0 to 1, against queries."}}
 def running_mean(values, width=100):
     """Means over a sliding window of the last axis."""
     return np.lib.stride_tricks.sliding_window_view(
@@ -890,25 +944,42 @@ def noise_share(runs, quarter):
     return metrics.interval(shares)
 
 
+# %% [markdown]
+# A policy that had learnt nothing would go on spending one query in six on
+# plain noise: a third of the draws go to textures, half of these to noise.
+
 # %% tags=["hide-input"]
+UNTAUGHT = 1 / 6
+
+
+def against_untaught(share):
+    """In words: does an interval of shares lie off that of no learning?"""
+    if share.high < UNTAUGHT:
+        return "less than without learning"
+    if share.low > UNTAUGHT:
+        return "more than without learning"
+    return "open"
+
+
 plotting.table(
     [
         {
             "rewards": name,
             "noise, first quarter": f"{noise_share(traced, 0):.2f}",
-            "noise, last quarter": f"{noise_share(traced, -1):.2f}",
+            "noise, last quarter": f"{last:.2f}",
+            "last quarter": against_untaught(last),
         }
         for name, traced in {"all three": adaptive, **single}.items()
+        for last in [noise_share(traced, -1)]
     ]
 )
 
 # %% [markdown]
-# A policy that had learnt nothing would go on spending one query in six on
-# plain noise: a third of the draws go to textures, half of these to noise.
-# With diversity or loss in its reward the policy sends less than that from
-# the first quarter on, and less again in the last.
-# **Certainty alone does the opposite**: the victim is quite sure of its one
-# answer to noise, and a certain answer is what that reward pays for.
+# Each reward pulls its own way.
+# Diversity pays little for an answer that was heard all the time, and loss
+# little for one that the substitute has learnt.
+# Certainty pays for an answer that the victim is sure of, and it can be sure
+# of its one answer to noise.
 #
 # Now the question that counts.
 # Does the substitute trained on the adaptive transfer set beat the one
@@ -944,7 +1015,7 @@ Markdown(
     f"{wins} of them won). On this pool it **{verdict}**."
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adaptive against random policy on the mixed pool, 600 queries."}, "image": {"alt": "Two rows of points for the relative accuracy of the adaptive and of the random policy on the mixed pool, with mean and interval of each."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adaptive against random policy on the mixed pool; points are seeds, bars 95 % intervals."}, "image": {"alt": "Two rows of points for the relative accuracy of the adaptive and of the random policy on the mixed pool, with mean and interval of each."}}
 plotting.interval_plot(
     {name: metrics.column(rows, "relative") for name, rows in paired.items()},
     f"relative accuracy (%) at {adaptive_budget} queries",
@@ -953,10 +1024,11 @@ plt.show()
 
 # %% [markdown]
 # Whatever the verdict above, read it with care.
-# The policy certainly does what it is meant to: it avoids pictures that earn
-# nothing.
-# Whether that helps the copy depends on how much waste there is to avoid:
-# on a pool of letters alone there is almost none.
+# The random policy draws from the whole pool, a quarter of which is noise, and
+# the adaptive one starts from a tree that gives noise a sixth: the difference
+# holds what the tree knows as well as what the bandits learn.
+# And it depends on how much waste there is to avoid: a pool of letters alone
+# holds far less.
 #
 # ## How it breaks
 #
@@ -965,22 +1037,20 @@ plt.show()
 # reward is a constant.
 
 # %%
-blinded = [
-    adaptive_policy(
-        sell(returns="label"), pool, groups, adaptive_budget, s, ("certainty",)
-    )
-    for s in seeds
-]
+*_, blinded = adaptive_policy(
+    sell(returns="label"), pool, groups, adaptive_budget, seed, ("certainty",)
+)
 spread = {
-    "probabilities": np.mean(
-        [np.std([t["reward"] for t in r[2]]) for r in single["certainty"]]
-    ),
-    "label": np.mean([np.std([t["reward"] for t in r[2]]) for r in blinded]),
+    name: np.std([step["reward"] for step in trace])
+    for name, trace in {
+        "probabilities": single["certainty"][0][2],
+        "label": blinded,
+    }.items()
 }
 
 # %% tags=["hide-input"]
 Markdown(
-    "Standard deviation of the certainty reward: "
+    "Standard deviation of the certainty reward over one attack: "
     f"{spread['probabilities']:.2f} with probabilities, "
     f"{spread['label']:.2f} with labels."
 )
@@ -1013,14 +1083,15 @@ plotting.table(
 )
 
 # %% [markdown]
-# Letters sent as 0 to 255 are answered with more confidence, not less.
+# Nothing refuses the wrong scale, and a high confidence does not mean that the
+# scale is right.
 # So check the pool against a picture that a client would send before paying
 # for ten thousand.
 #
 # **The owner can answer less.**
-# Labels alone cost the attacker most at small budgets, and their effect is
-# nearly gone at the largest: it is bought back with queries.
-# Truncating to three classes or rounding buys the owner next to nothing.
+# How much that costs the attacker was measured above: labels against
+# probabilities at each budget, truncated and rounded answers at one of them.
+# What an owner withholds, an attacker buys back with queries.
 # Defenses that change the answers on purpose, and monitors that recognise
 # such query streams, are the subject of [the defenses](../defenses/index.md).
 #
@@ -1056,43 +1127,31 @@ plotting.table(
 
 # %%
 top = {name: curve[name, budgets[-1]] for name in replies}
-for name, least in (("probabilities", 0.975), ("label", 0.95)):
+for name, runs in top.items():
     claims.add(
         f"relative accuracy, {budgets[-1]:,} letters, {name}",
-        metrics.column(top[name], "relative").mean() / 100,
-        low=least,
-        high=1.0,
+        metrics.column(runs, "relative").mean() / 100,
+        low={"probabilities": 0.96, "label": 0.94}[name],
     )
-for b in budgets[:-1]:
+for b in (budgets[0], budgets[-1]):
     claims.add(
-        f"probabilities minus labels at {b:,} queries, low end (points)",
-        gains[b].low,
-        low=0.0,
+        f"probabilities minus labels at {b:,} queries (points)",
+        gains[b].mean,
+        low=3.0 if b == budgets[0] else 0.2,
     )
-claims.add(
-    f"probabilities minus labels at {budgets[-1]:,} queries (points)",
-    gains[budgets[-1]].mean,
-    low=0.0,
-)
 
 # %%
-for first, second, least in (
-    ("own digits", "letters", 2.0),
-    ("letters", "blots", 10.0),
-    ("blots", "uniform noise", 20.0),
-):
-    step = metrics.paired_difference(
-        metrics.column(by_set[first], "relative"),
-        metrics.column(by_set[second], "relative"),
-    )
+for pair, step in steps_down.items():
     claims.add(
-        f"{first} minus {second}, low end (points)", step.low, low=least
+        f"{' minus '.join(pair)} (points)",
+        step.mean,
+        low={"letters": 4.0, "blots": 12.0, "uniform noise": 20.0}[pair[1]],
     )
 claims.add(
     "top-3 against full probabilities, loss (points)",
     losses["top-3"].mean,
-    low=-3.0,
-    high=3.0,
+    low=-4.0,
+    high=4.0,
 )
 
 # %% [markdown]
@@ -1104,24 +1163,25 @@ moved = np.abs(policies[:, -1] - policies[:, 0]).max(axis=1)
 claims.add(
     "adaptive: largest move of a root probability, mean",
     moved.mean(),
-    low=0.08,
-    high=0.9,
+    low=0.05,
 )
-rise = metrics.paired_difference(
-    rewards[:, adaptive_budget // 2 :].mean(axis=1),
-    rewards[:, : adaptive_budget // 8].mean(axis=1),
-)
-claims.add("adaptive: rise of the reward, low end", rise.low, low=0.0)
+late = rewards[:, adaptive_budget // 2 :].mean()
 claims.add(
-    "adaptive: share of noise in the last quarter",
-    noise_share(adaptive, -1).mean,
+    "adaptive: rise of the reward, mean",
+    late - rewards[:, : adaptive_budget // 8].mean(),
+    low=0.02,
+)
+for name, runs in {"all three": adaptive, "loss": single["loss"]}.items():
+    claims.add(
+        f"adaptive, rewards {name}: share of noise in the last quarter",
+        noise_share(runs, -1).mean,
+        high=0.155,
+    )
+claims.add(
+    "certainty from labels: standard deviation of the reward",
+    spread["label"],
     low=0.0,
-    high=0.13,
-)
-claims.add(
-    "certainty alone: share of noise in the last quarter",
-    noise_share(single["certainty"], -1).mean,
-    low=1 / 6,
+    high=0.0,
 )
 claims.add(
     "ledger minus budget, largest over adaptive runs",
@@ -1136,7 +1196,7 @@ claims.check()
 #
 # :::{admonition} Exercise 1
 # :class: attention
-# The answers to noise were worthless because they were all the same.
+# Answers teach little where they are all the same.
 # How diverse are the answers to each query set?
 # Measure the entropy of the mean answer, in bits.
 # :::
@@ -1176,11 +1236,12 @@ print(node.policy())
 #
 # - Letters copy a classifier of digits: the attacker needs pictures that make
 #   the victim use all its classes, not the victim's data.
-# - Probabilities teach more per query than labels; top-3 and one decimal
-#   teach nearly as much as everything.
-# - A richer substitute follows better; it need not be the victim's kind.
-# - The adaptive policy steers away from pictures that earn nothing; whether
-#   the copy gains is a matter of the pool, and is to be measured.
+# - A full answer tells more than a label; what truncating or rounding costs
+#   the attacker is to be measured, query set by query set.
+# - A substitute must be rich enough to follow and easy to train; it need not
+#   be the victim's kind.
+# - The adaptive policy follows its rewards; whether the copy gains is a matter
+#   of the pool, and is to be measured.
 #
 # ## References
 #
