@@ -7,9 +7,11 @@ owner's defenses and monitors.
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +31,10 @@ __all__ = [
 
 Defense = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Maps `(x, probabilities)` to the probabilities that are answered."""
+
+# What rounding may leave of a probability vector: an entry below 0, a sum off
+# 1; and a sum by which it can still be told from logits.
+_ROUNDING, _SUMS_OFF, _SUMS_NEAR = -1e-6, 1e-4, 0.05
 
 
 class BudgetExceeded(RuntimeError):
@@ -52,12 +58,15 @@ class Alarm:
 
 
 class Monitor(Protocol):
-    """Watches the queries of every client."""
+    """Watches the queries of every client, one call at a time."""
 
     def observe(
         self, client: str, x: np.ndarray, probabilities: np.ndarray
     ) -> Alarm | None:
-        """Take in the rows `x` of one call and the victim's own answers."""
+        """Take in the rows `x` of one call and the victim's own answers.
+
+        Both arrays are the monitor's to keep.
+        """
 
 
 @dataclass
@@ -81,17 +90,21 @@ class Ledger:
     @property
     def queries(self) -> int:
         """Rows answered to all clients together."""
-        return sum(account.queries for account in self.accounts.values())
+        return sum(account.queries for account in self._all())
 
     @property
     def calls(self) -> int:
         """Calls answered to all clients together."""
-        return sum(account.calls for account in self.accounts.values())
+        return sum(account.calls for account in self._all())
 
     @property
     def cost(self) -> float:
         """Dollars billed to all clients together."""
         return self.price(self.queries)
+
+    def _all(self) -> list[Account]:
+        # A list, since another thread may open an account meanwhile.
+        return list(self.accounts.values())
 
     def price(self, queries: int) -> float:
         """What that many queries cost, in dollars."""
@@ -107,7 +120,7 @@ class Ledger:
         """One row a client: queries, calls, cost in dollars."""
         rows = [
             (name, a.queries, a.calls, self.price(a.queries))
-            for name, a in self.accounts.items()
+            for name, a in list(self.accounts.items())
         ]
         columns = ["client", "queries", "calls", "cost ($)"]
         return pd.DataFrame(rows, columns=columns).set_index("client")
@@ -120,7 +133,10 @@ class PredictionAPI:
         vectors (n, c).
     returns: `"probabilities"`, `"top-k"` for a number k (`"top-3"`: the k
         largest probabilities in their places, zero elsewhere), or
-        `"label"`.
+        `"label"`: the place of the largest probability, 0 to c - 1, which
+        is a class only where the victim's classes are 0 to c - 1 as well.
+    classes: names of the c columns, numbers or words, in the victim's order
+        (`model.classes_`). `"label"` then answers these instead of places.
     decimals: round the answered probabilities to so many decimals.
     defenses: callables `(x, probabilities) -> probabilities`, applied in
         order, before truncation and rounding.
@@ -134,11 +150,24 @@ class PredictionAPI:
     input_shape: the shape of one row. It is read off the victim where that
         has an `input_shape` or scikit-learn's `n_features_in_`; otherwise
         the first answered call sets it.
+    try_out: whether the victim is asked for four made-up rows when the API
+        is made.
 
-    The victim is tried out on a few rows when the API is made, so that one
-    that returns logits or labels is refused at once with a `ValueError`.
-    Where the shape of a row is not known yet, its first answer is checked
-    before it is billed.
+    Where the shape of a row is known, the victim is tried out when the API is
+    made: it is sent one row of zeros and three of uniform numbers in [0, 1],
+    which nobody is billed for and no monitor sees. One that returns logits
+    or labels is thus refused at once with a `ValueError`. Where the shape is
+    not known yet, where the victim raises an error on made-up rows, and with
+    `try_out=False`, its first answer is checked before it is billed.
+
+    Several threads may ask at once. The budget is kept for a call before the
+    victim is asked, and given back where the call fails; bills, alarms and
+    monitors see one call at a time. The victim and the defenses may be called
+    from several threads at once: where one of them cannot bear that, the
+    owner puts a lock into it.
+
+    The victim, each defense and each monitor get arrays of their own, so that
+    none of them can change what another sees, or what the client sent.
     """
 
     def __init__(
@@ -146,6 +175,7 @@ class PredictionAPI:
         predict_proba: Callable[[np.ndarray], np.ndarray],
         *,
         returns: str = "probabilities",
+        classes: Sequence | None = None,
         decimals: int | None = None,
         defenses: Sequence[Defense] = (),
         monitors: Sequence[Monitor] = (),
@@ -153,6 +183,7 @@ class PredictionAPI:
         budget: int | None = None,
         price_per_1000: float = 1.50,
         input_shape: tuple[int, ...] | None = None,
+        try_out: bool = True,
     ):
         if not callable(predict_proba):
             raise ValueError(
@@ -162,6 +193,7 @@ class PredictionAPI:
         self._predict_proba = predict_proba
         self._top = _parse_returns(returns)
         self.returns = returns
+        self.classes = _names_of(classes)
         self.decimals = _whole("decimals", decimals, least=0)
         self.budget = _whole("budget", budget, least=0)
         if on_alarm not in ("flag", "block"):
@@ -177,48 +209,93 @@ class PredictionAPI:
         self.on_alarm = on_alarm
         self.alarms: dict[str, Alarm] = {}
         self.ledger = Ledger(price_per_1000)
+        self._under_way = 0  # rows of the budget kept for calls not yet billed
+        self._make_locks()
         self.input_shape = _shape_of(predict_proba, input_shape)
-        if self.input_shape is not None:
+        if try_out and self.input_shape is not None:
             self._try_out()
+
+    def _make_locks(self) -> None:
+        # Two, for a monitor may take long and nobody's bill waits for it.
+        self._books, self._watch_room = Lock(), Lock()
+
+    def __getstate__(self) -> dict:
+        """All but the locks and the calls under way, which stay here."""
+        state = vars(self) | {"_under_way": 0}
+        del state["_books"], state["_watch_room"]
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._make_locks()
 
     @property
     def remaining(self) -> int | None:
-        """Queries left in the budget, or None where there is none."""
+        """Queries left in the budget, or None where there is none.
+
+        Rows of calls under way count as used until such a call fails.
+        """
+        with self._books:
+            return self._left()
+
+    def _left(self) -> int | None:
         if self.budget is None:
             return None
-        return self.budget - self.ledger.queries
+        return self.budget - self.ledger.queries - self._under_way
 
     def query(self, x, client: str = "anonymous") -> np.ndarray:
         """The answers to the rows x; each row is one query.
 
         x: (n, *input_shape), finite numbers.
-        Returns (n, c) float64 probabilities, or (n,) int labels where
-        `returns="label"`.
+        Returns an array of the client's own: (n, c) float64 probabilities,
+        or, where `returns="label"`, (n,) int places 0 to c - 1 or (n,) names
+        of the dtype of `classes`.
 
         Raises, with nothing answered and nothing billed: `ValueError` for
         rows of the wrong shape or with NaN or infinite values,
-        `BudgetExceeded`, `ClientBlocked`.
+        `BudgetExceeded`, `ClientBlocked`, and what the victim, a defense or
+        a monitor raises.
         """
         x = self._checked_rows(x)
         self._refuse_blocked(client)
-        if self.budget is not None and len(x) > self.remaining:
-            raise BudgetExceeded(
-                f"{len(x)} rows asked, {self.remaining} of {self.budget} "
-                "left: nothing was answered or billed; send fewer rows"
-            )
-        own = _checked_answer(self._predict_proba(x), len(x))
-        answer = own.copy()  # what the client does to it is the client's
-        for defense in self._defenses:
-            answer = defense(x.copy(), answer.copy())
-            answer = _checked_answer(answer, len(x))
-        self._watch(client, x, own)
-        self.input_shape = x.shape[1:]
-        self.ledger.bill(client, len(x))
-        return self._reply(answer)
+        with self._billed(client, x):
+            own = self._checked_answer(self._predict_proba(np.array(x)), x)
+            answer = own
+            for defense in self._defenses:
+                answer = defense(x.copy(), answer.copy())
+                answer = self._checked_answer(answer, x)
+            self._watch(client, x, own)
+            return self._reply(answer)
+
+    @contextmanager
+    def _billed(self, client: str, x: np.ndarray) -> Iterator[None]:
+        """Bill the rows x once they are answered.
+
+        They are taken from the budget before, and given back on an error.
+        """
+        with self._books:
+            left = self._left()
+            if left is not None and len(x) > left:
+                raise BudgetExceeded(
+                    f"{len(x)} rows asked, {left} of {self.budget} left: "
+                    "nothing was answered or billed; send fewer rows"
+                )
+            self._under_way += len(x)
+        try:
+            yield
+        except BaseException:
+            with self._books:
+                self._under_way -= len(x)
+            raise
+        with self._books:
+            self._under_way -= len(x)
+            self.ledger.bill(client, len(x))
+            self.input_shape = x.shape[1:]
 
     def _checked_rows(self, x) -> np.ndarray:
+        """A copy of the rows, whatever the client does to them meanwhile."""
         try:
-            x = np.asarray(x)
+            x = np.array(x)
             finite = bool(np.isfinite(x).all())
         except (TypeError, ValueError) as error:
             raise ValueError(
@@ -241,9 +318,24 @@ class PredictionAPI:
             )
             raise ValueError(
                 f"{len(rows)} rows hold NaN or infinite values, first row "
-                f"{rows[0]}: drop or repair them"
+                f"{rows[0]}, and only finite numbers are answered: drop or "
+                "repair them; where NaN means a missing value, send a number "
+                "outside the range of the feature in its place, such as "
+                "-999, and sell a function that puts NaN back before it "
+                "calls the model's predict_proba"
             )
         return x
+
+    def _checked_answer(self, answer, x: np.ndarray) -> np.ndarray:
+        """A float64 copy of the answer to x, or an error if it is none."""
+        answer = _probabilities(answer, len(x))
+        if self.classes is not None and len(self.classes) != answer.shape[1]:
+            raise ValueError(
+                f"classes has {len(self.classes)} names and the answers have "
+                f"{answer.shape[1]} columns: give one name a column, in the "
+                "victim's order, as model.classes_"
+            )
+        return answer
 
     def _refuse_blocked(self, client: str) -> None:
         if self.on_alarm == "block" and client in self.alarms:
@@ -255,19 +347,24 @@ class PredictionAPI:
             )
 
     def _watch(self, client: str, x: np.ndarray, own: np.ndarray) -> None:
-        for monitor in self._monitors:
-            alarm = monitor.observe(client, x, own.copy())
-            if alarm is not None:
-                self.alarms.setdefault(client, alarm)
-        self._refuse_blocked(client)
+        if not self._monitors:
+            return
+        with self._watch_room:
+            # Another call of this client may have raised an alarm meanwhile.
+            self._refuse_blocked(client)
+            for monitor in self._monitors:
+                alarm = monitor.observe(client, np.array(x), own.copy())
+                if alarm is not None:
+                    self.alarms.setdefault(client, alarm)
+            self._refuse_blocked(client)
 
     def _reply(self, answer: np.ndarray) -> np.ndarray:
         """The answer as the client gets it: truncated, rounded, or a label."""
         if self.returns == "label":
-            return answer.argmax(axis=1)
+            places = answer.argmax(axis=1)
+            return places if self.classes is None else self.classes[places]
         if self._top is not None and self._top < answer.shape[1]:
             order = np.argsort(-answer, axis=1, kind="stable")
-            answer = answer.copy()
             np.put_along_axis(answer, order[:, self._top :], 0.0, axis=1)
         if self.decimals is not None:
             answer = answer.round(self.decimals)
@@ -281,7 +378,11 @@ class PredictionAPI:
                 *rng.uniform(0, 1, (3, *self.input_shape)),
             ]
         )
-        _checked_answer(self._predict_proba(rows), len(rows))
+        try:
+            answer = self._predict_proba(rows.copy())
+        except Exception:
+            return  # it may well know the rows that clients will send
+        self._checked_answer(answer, rows)
 
 
 class Accounts:
@@ -317,7 +418,7 @@ class Accounts:
         x = np.asarray(x)
         first = len(self._heard)
         for start in range(0, len(x), self._rows):
-            part = x[start : start + self._rows]
+            part = x[start : start + self._rows].copy()
             self._heard.append(self._ask(part))
             self._sent.append(part)
         return np.concatenate(self._heard[first:])
@@ -356,6 +457,22 @@ def _parse_returns(returns: str) -> int | None:
     return int(match[1])
 
 
+def _names_of(classes) -> np.ndarray | None:
+    """The names of the columns (c,), which nobody can change any more."""
+    if classes is None:
+        return None
+    names = np.array(classes)
+    # A list of numbers and words would become words, and 1 would be "1".
+    kept = names.ndim == 1 and names.tolist() == list(classes)
+    if not kept or len(set(names.tolist())) < max(2, len(names)):
+        raise ValueError(
+            "classes must be two different names or more, all numbers or all "
+            f"words, one a column, as model.classes_, not {classes!r}"
+        )
+    names.setflags(write=False)
+    return names
+
+
 def _whole(name: str, value, least: int) -> int | None:
     if value is None:
         return None
@@ -391,9 +508,9 @@ def _shape_of(predict_proba, declared) -> tuple[int, ...] | None:
     return None
 
 
-def _checked_answer(answer, n: int) -> np.ndarray:
-    """The victim's answer as float64, or an error if it is no probability."""
-    answer = np.asarray(answer, dtype=np.float64)
+def _probabilities(answer, n: int) -> np.ndarray:
+    """A float64 copy of n probability vectors, or an error that says why."""
+    answer = np.array(answer, dtype=np.float64)
     remedy = "pass a function that returns probability vectors"
     if answer.ndim != 2 or len(answer) != n or answer.shape[1] < 2:
         raise ValueError(
@@ -402,11 +519,20 @@ def _checked_answer(answer, n: int) -> np.ndarray:
         )
     if not np.isfinite(answer).all():
         raise ValueError(f"the answers hold NaN or infinite values: {remedy}")
-    if answer.min() < -1e-6 or np.abs(answer.sum(axis=1) - 1).max() > 1e-4:
+    sums = answer.sum(axis=1)
+    off = np.abs(sums - 1).max()
+    if answer.min() >= _ROUNDING and _SUMS_OFF < off < _SUMS_NEAR:
+        raise ValueError(
+            f"the answers are nearly probability vectors: a row's sum is off "
+            f"1 by {off:.2g}, and {_SUMS_OFF:.0e} is the most that rounding "
+            "may leave; divide each row by its sum, as in "
+            "p / p.sum(axis=1, keepdims=True), in float64"
+        )
+    if answer.min() < _ROUNDING or off > _SUMS_OFF:
         raise ValueError(
             f"the answers are no probability vectors (smallest entry "
-            f"{answer.min():.3g}, row sums {answer.sum(axis=1).min():.3g} to "
-            f"{answer.sum(axis=1).max():.3g}); are they logits? {remedy}, "
-            "for instance the softmax of the logits"
+            f"{answer.min():.3g}, row sums {sums.min():.3g} to "
+            f"{sums.max():.3g}, off 1 by up to {off:.2g}); are they logits? "
+            f"{remedy}, for instance the softmax of the logits"
         )
     return answer
