@@ -1,5 +1,14 @@
-"""How good a copy is: three different scores, and their spread over seeds."""
+"""How good a copy is: three different scores, and their spread over seeds.
 
+Answers are compared as labels. Scores (n, c) have places, 0 to c - 1, for
+labels, and an API that answers labels answers places too, unless it was given
+`classes`. What cannot be compared is refused with a `ValueError`: numbers
+with words, whole numbers with fractions, scores with labels that are no
+places of theirs, and places with classes where the mix-up shows
+(`_refuse_places` says where).
+"""
+
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -33,13 +42,18 @@ def labels_of(answers) -> np.ndarray:
 
 
 def accuracy(answers, truth) -> float:
-    """Share of answers equal to the truth, 0 to 1."""
+    """Share of answers equal to the truth, 0 to 1.
+
+    answers, truth: (n,) labels, numbers or words, or (n, c) scores.
+    Raises `ValueError` for what cannot be compared, with the remedy.
+    """
     return _agreement(answers, truth)
 
 
 def fidelity(answers, victim_answers) -> float:
     """Share of answers equal to the victim's, right or wrong, 0 to 1.
 
+    Takes and refuses what `accuracy` does.
     `1 - fidelity` is the test error R_test of Tramèr et al. (2016) on test
     rows, and R_unif on rows drawn uniformly.
     """
@@ -127,11 +141,91 @@ def _finite(values) -> np.ndarray:
     return values
 
 
+_REMEDY = (
+    "name the classes: PredictionAPI(..., returns='label', "
+    "classes=model.classes_), or model.classes_[scores.argmax(axis=1)]"
+)
+_TELLING = 20  # rows, from which a mix-up can be told from a bad copy
+
+
 def _agreement(first, second) -> float:
+    widths = [np.shape(a)[1] for a in (first, second) if np.ndim(a) == 2]
     first, second = labels_of(first), labels_of(second)
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(
             f"{len(first)} answers cannot be compared with {len(second)}: "
             "both must be about the same rows, and at least one"
         )
-    return float((first == second).mean())
+    kinds = _kind(first), _kind(second)
+    if sorted(kinds) == ["fractions", "numbers"]:
+        raise ValueError(
+            "fractions cannot be compared with whole numbers: scores (n,) of "
+            "one class are no labels; compare scores > 0.5"
+        )
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{kinds[0]} cannot be compared with {kinds[1]}: {_REMEDY}"
+        )
+    if kinds[0] == "numbers":
+        for c in widths:
+            _refuse_strangers(c, first, second)
+    share = float((first == second).mean())
+    if kinds[0] == "numbers":
+        _refuse_places(first, second, share)
+        _refuse_places(second, first, share)
+    return share
+
+
+def _kind(labels: np.ndarray) -> str:
+    """What the labels are, in words."""
+    if labels.dtype.kind in "biu":
+        return "numbers"
+    if labels.dtype.kind == "f":
+        return "numbers" if (labels % 1 == 0).all() else "fractions"
+    if labels.dtype.kind in "UT":
+        return "words"
+    if labels.dtype.kind == "O":
+        if all(isinstance(label, str) for label in labels):
+            return "words"
+        if all(isinstance(label, Real) for label in labels):
+            return "numbers"
+        return "labels of several kinds"
+    return f"labels of the type {labels.dtype.name}"
+
+
+def _refuse_strangers(c: int, *sides: np.ndarray) -> None:
+    """Refuse labels beside scores (n, c) that are none of their places."""
+    for labels in sides:
+        if not np.isin(labels, np.arange(c)).all():
+            raise ValueError(
+                f"scores of {c} classes have the places 0 to {c - 1} for "
+                f"labels, and the labels beside them go from {labels.min()} "
+                f"to {labels.max()}: {_REMEDY}"
+            )
+
+
+def _refuse_places(places, classes, share: float) -> None:
+    """Refuse labels of which one side are places and the other classes.
+
+    Two arrays of whole numbers do not say what they are. This is told by
+    reading the one side as places among the sorted labels of the other: the
+    mix-up shows where they then agree at least twice as often as they do as
+    they are, and more often than any single label would, on 20 rows or more.
+    It does not show where the answers are poor, where classes other than
+    0, 1, 2, ... share most of their numbers with the places, or where the
+    rows lack one of the classes.
+    """
+    if share > 0.5 or len(classes) < _TELLING:
+        return
+    names, counts = np.unique(classes, return_counts=True)
+    if np.array_equal(names, range(len(names))):
+        return
+    if not np.isin(places, np.arange(len(names))).all():
+        return
+    as_places = (names[places.astype(int)] == classes).mean()
+    if as_places >= 2 * share and as_places > counts.max() / len(classes):
+        raise ValueError(
+            f"{share:.1%} of the labels agree as they are, and "
+            f"{as_places:.1%} do where 0 to {len(names) - 1} are read as "
+            f"places among the classes {names[0]} to {names[-1]}: {_REMEDY}"
+        )
