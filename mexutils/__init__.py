@@ -4,7 +4,6 @@ What only one chapter needs stays in that chapter, and no technique lives
 here: `load_chapter` uses techniques where they are written.
 """
 
-from mexutils import _torchvision  # noqa: F401  first: it repairs the import
 from mexutils.api import (
     Accounts,
     Alarm,

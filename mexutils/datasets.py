@@ -6,6 +6,7 @@ get it.
 """
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import os
@@ -23,10 +24,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional as F
 
-from mexutils._torchvision import torchvision
 from mexutils.cache import cache_dir
 
 __all__ = [
+    "CHECKSUMS",
     "LETTERS",
     "TABULAR",
     "Corpus",
@@ -41,6 +42,31 @@ __all__ = [
     "reuters",
     "tabular",
 ]
+
+CHECKSUMS: dict[str, str] = {
+    "reuters21578.jsonl.gz": (
+        "5f57073b2f58e5d07c1c6bbd2008dd09200bb3ece897455802620ed6d3fc5413"
+    ),
+    "spambase.csv.gz": (
+        "b9f661fb29ab8c6e0abc5d83ff51f59277be1fd43260a4e65955ce29ee7a9ef9"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+    ),
+    "train-images-idx3-ubyte.gz": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+    ),
+    "winequality-red.csv": (
+        "0a217383ca4f6abe5f4df1bfa741de54979537957374d8a4c0b44960db1be840"
+    ),
+}
+"""The SHA-256 of each embedded data set: what a result on it stands on."""
 
 LETTERS = string.ascii_uppercase + string.ascii_lowercase
 TABULAR = (
@@ -102,8 +128,27 @@ def mnist() -> Split:
 
 def _idx(name: str, header: int) -> np.ndarray:
     """The bytes of an embedded IDX file after its header."""
-    packed = (files("mexutils") / "data" / name).read_bytes()
-    return np.frombuffer(gzip.decompress(packed), np.uint8, offset=header)
+    content = gzip.decompress(_embedded(name))
+    return np.frombuffer(content, np.uint8, offset=header)
+
+
+def _embedded(name: str) -> bytes:
+    """What the embedded file holds, after a look at its checksum.
+
+    Raises `FileNotFoundError` where it is absent and `RuntimeError` where it
+    is damaged, both with the remedy.
+    """
+    path = files("mexutils") / "data" / name
+    remedy = "install mexutils anew, or run from a fresh, complete checkout"
+    if not path.is_file():
+        raise FileNotFoundError(f"{name} is not in mexutils/data: {remedy}")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != CHECKSUMS[name]:
+        raise RuntimeError(
+            f"{name} in mexutils/data is damaged (its SHA-256 is not the one "
+            f"in datasets.CHECKSUMS): {remedy}"
+        )
+    return content
 
 
 def letters(n: int = 10_000, seed: int = 0) -> Sample:
@@ -209,13 +254,12 @@ def tabular(name: str, seed: int = 0, test_size: float = 0.3) -> Split:
     Returns float64 rows.
     """
     if name == "red_wine":
-        path = files("mexutils") / "data" / "winequality-red.csv"
-        head, *rows = path.read_text().splitlines()
+        head, *rows = _embedded("winequality-red.csv").decode().splitlines()
         names = head.replace("_", " ").split(",")[:-1]
         table = np.array([row.split(",") for row in rows], dtype=float)
         x, y = table[:, :-1], table[:, -1].astype(int)
     elif name == "spambase":
-        packed = (files("mexutils") / "data" / "spambase.csv.gz").read_bytes()
+        packed = _embedded("spambase.csv.gz")
         head, *rows = gzip.decompress(packed).decode().splitlines()
         names = head.split(",")[:-1]
         cells = [row.rsplit(",", 1) for row in rows]
@@ -248,15 +292,11 @@ def reuters() -> Corpus:
     Copyright Reuters Ltd. and Carnegie Group, Inc.; free for research. The
     notice `reuters21578-NOTICE.txt` lies beside the data.
 
-    Raises `FileNotFoundError` where the package lacks the file.
+    Raises `FileNotFoundError` where the package lacks the file, and
+    `RuntimeError` where the file is damaged.
     """
-    path = files("mexutils") / "data" / "reuters21578.jsonl.gz"
-    if not path.is_file():
-        raise FileNotFoundError(
-            "reuters21578.jsonl.gz is not in mexutils/data: install mexutils "
-            "anew, or run from a complete checkout"
-        )
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    packed = _embedded("reuters21578.jsonl.gz")
+    lines = gzip.decompress(packed).decode().splitlines()
     stories = [json.loads(line) for line in lines]
     return Corpus(
         tuple(f"{s.get('title', '')}\n{s.get('body', '')}" for s in stories),
@@ -280,13 +320,7 @@ def emnist_letters(train: bool = False, download: bool = False) -> Sample:
     Raises `FileNotFoundError` where the files are absent and `download` is
     false; `download=True` fetches about 560 MB by torchvision's own loader.
     """
-    raw = _fetch(
-        torchvision.datasets.EMNIST,
-        "emnist_letters",
-        train,
-        download,
-        split="letters",
-    )
+    raw = _fetch("EMNIST", "emnist_letters", train, download, split="letters")
     images = raw.data.transpose(1, 2)
     return Sample(_pixels(images), raw.targets.numpy() - 1)
 
@@ -297,20 +331,23 @@ def fashion_mnist(train: bool = False, download: bool = False) -> Sample:
     Raises `FileNotFoundError` where the files are absent and `download` is
     false; `download=True` fetches about 30 MB by torchvision's own loader.
     """
-    raw = _fetch(
-        torchvision.datasets.FashionMNIST, "fashion_mnist", train, download
-    )
+    raw = _fetch("FashionMNIST", "fashion_mnist", train, download)
     return Sample(_pixels(raw.data), raw.targets.numpy())
 
 
-def _fetch(loader, name: str, train: bool, download: bool, **options):
+def _fetch(kind: str, name: str, train: bool, download: bool, **options):
+    """torchvision's data set of that kind, which `datasets.name` answers."""
+    # Seconds to import, and needed by nothing else.
+    from mexutils._torchvision import torchvision
+
+    loader = getattr(torchvision.datasets, kind)
     root = data_dir()
     root.mkdir(parents=True, exist_ok=True)
     try:
         return loader(root, train=train, download=download, **options)
     except RuntimeError as error:  # torchvision's word for "not found"
         raise FileNotFoundError(
-            f"{loader.__name__} is not in {root}. Call "
+            f"{kind} is not in {root}. Call "
             f"datasets.{name}(train={train}, download=True) once to fetch it, "
             "or set MEXUTILS_DATA to a folder that holds it in torchvision's "
             "layout."

@@ -54,7 +54,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
@@ -72,7 +71,7 @@ from mexutils import (
     training,
     victims,
 )
-from mexutils.notebook import Markdown
+from mexutils.notebook import HTML, Markdown
 from mexutils.sweep import Cell, sweep
 
 plotting.use_style()
