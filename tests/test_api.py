@@ -1,11 +1,28 @@
 """The prediction API: what it answers, refuses, bills and reports."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Barrier, Event, Lock
+from time import sleep
+
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
-from mexutils import Alarm, BudgetExceeded, ClientBlocked, PredictionAPI
+from mexutils import (
+    Accounts,
+    Alarm,
+    BudgetExceeded,
+    ClientBlocked,
+    PredictionAPI,
+    metrics,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(20, 2))
 WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.3, 0.8, -1.0]])
@@ -434,3 +451,416 @@ def test_a_call_above_the_budget_never_reaches_the_monitors(make):
     refuses(api, ROWS, "left", BudgetExceeded)
     assert watcher.seen == []
     assert api.alarms == {}
+
+
+# --- several threads at once ----------------------------------------------
+
+
+def in_threads(work, n=32):
+    """What `work(k)` returns for each of n threads that start together."""
+    gate = Barrier(n)
+
+    def begin(k):
+        gate.wait(30)
+        return work(k)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(begin, range(n), timeout=60))
+
+
+def rows_bought(api, client, calls=40, rows=25):
+    """How many rows the client got before the budget was spent."""
+    got = 0
+    for _ in range(calls):
+        try:
+            got += len(api.query(np.zeros((rows, 2)), client))
+        except BudgetExceeded:
+            break
+    return got
+
+
+def slow(x):
+    sleep(0.001)
+    return np.full((len(x), 2), 0.5)
+
+
+def test_threads_get_no_more_rows_than_the_budget():
+    api = PredictionAPI(slow, budget=1000, input_shape=(2,))
+    got = in_threads(lambda k: rows_bought(api, f"client {k}"))
+    assert sum(got) == api.ledger.queries == 1000
+    assert api.ledger.calls == 40
+    assert api.remaining == 0
+    for k, rows in enumerate(got):
+        if rows:
+            assert api.ledger.accounts[f"client {k}"].queries == rows
+
+
+def test_what_fails_is_given_back_and_billed_to_nobody():
+    turn = count()
+
+    def moody(x):
+        sleep(0.001)
+        if next(turn) % 3 == 0:
+            raise OSError("the victim is down")
+        return np.full((len(x), 2), 0.5)
+
+    api = PredictionAPI(moody, budget=1000, input_shape=(2,), try_out=False)
+
+    def insist(k):
+        got = failed = 0
+        while True:
+            try:
+                got += len(api.query(ROWS, client=f"client {k}"))
+            except OSError:
+                failed += 1
+            except BudgetExceeded:
+                if api.remaining == 0 and api.ledger.queries == 1000:
+                    return got, failed
+
+    got, failed = zip(*in_threads(insist, 8), strict=True)
+    assert sum(got) == api.ledger.queries == 1000
+    assert sum(failed) > 0
+    assert api.ledger.calls == 50
+
+
+def test_rows_under_way_count_as_used_until_their_call_fails():
+    asked, go_on = Event(), Event()
+
+    def waits(x):
+        asked.set()
+        assert go_on.wait(30)
+        raise OSError("the victim is down")
+
+    api = PredictionAPI(waits, budget=10, input_shape=(2,), try_out=False)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(api.query, ROWS[:7])
+        assert asked.wait(30)
+        assert api.remaining == 3 and api.ledger.queries == 0
+        refuses(api, ROWS[:4], "4 rows asked, 3 of 10 left", BudgetExceeded)
+        go_on.set()
+        with pytest.raises(OSError, match="down"):
+            call.result(30)
+    assert api.remaining == 10 and api.ledger.calls == 0
+
+
+class Failing:
+    def observe(self, client, x, probabilities):
+        raise OSError("the monitor is down")
+
+
+FAILURES = {
+    "victim": (ValueError, "logits", {"predict_proba": lambda x: x}),
+    "defense": (ValueError, "logits", {"defenses": [lambda x, p: p * 2]}),
+    "monitor": (OSError, "is down", {"monitors": [Failing()]}),
+    "block": (
+        *(ClientBlocked, "blocked"),
+        {"monitors": [Watcher(1, 2, 3)], "on_alarm": "block"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_call_that_fails_anywhere_costs_no_budget(case):
+    error, words, settings = FAILURES[case]
+    settings = {"predict_proba": answering(0.5, 0.5)} | settings
+    api = PredictionAPI(**settings, budget=20)
+    for _ in range(3):
+        refuses(api, ROWS, words, error)
+        assert api.remaining == 20
+
+
+def test_monitors_see_one_call_at_a_time_and_the_victim_many():
+    inside = {"victim": 0, "monitor": 0}
+    most = dict(inside)
+    lock = Lock()
+
+    def visit(room):
+        with lock:
+            inside[room] += 1
+            most[room] = max(most[room], inside[room])
+        sleep(0.005)
+        with lock:
+            inside[room] -= 1
+
+    class Visitor:
+        def observe(self, client, x, probabilities):
+            visit("monitor")
+
+    def victim(x):
+        visit("victim")
+        return np.full((len(x), 2), 0.5)
+
+    api = PredictionAPI(victim, monitors=[Visitor()])
+    in_threads(lambda k: [api.query(ROWS) for _ in range(5)], 8)
+    assert most["monitor"] == 1
+    assert most["victim"] > 1
+    assert api.ledger.calls == 40
+
+
+def test_one_alarm_stops_the_calls_of_that_client_that_are_under_way():
+    watcher, gate = Watcher(1), Barrier(8)
+
+    def victim(x):
+        gate.wait(30)  # all eight have passed the first look at the alarms
+        return np.full((len(x), 2), 0.5)
+
+    api = PredictionAPI(victim, monitors=[watcher], on_alarm="block")
+
+    def ask(k):
+        with pytest.raises(ClientBlocked):
+            api.query(ROWS, client="eve")
+
+    in_threads(ask, 8)
+    assert len(watcher.seen) == 1 and len(api.alarms) == 1
+    assert api.ledger.queries == 0
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, copy.deepcopy, lambda api: pickle.loads(pickle.dumps(api))],
+    ids=["copied", "copied deeply", "pickled"],
+)
+def test_an_api_can_be_copied_and_sent_to_a_worker(again):
+    model = LogisticRegression().fit(ROWS, np.arange(20) % 3)
+    api = PredictionAPI(model.predict_proba, budget=30)
+    api.query(ROWS[:9], client="ann")
+    other = again(api)
+    assert other.remaining == 21
+    np.testing.assert_array_equal(other.query(ROWS[:1]), api.query(ROWS[:1]))
+
+
+# --- whose arrays ---------------------------------------------------------
+
+
+def test_a_victim_that_writes_into_its_rows_changes_nobody_elses():
+    def scales(x):
+        x /= 10
+        return softmax(x @ WEIGHTS, axis=1)
+
+    seen = []
+    api = PredictionAPI(
+        scales,
+        monitors=[Watcher(), watcher := Watcher()],
+        defenses=[lambda x, p: (seen.append(x), p)[1]],
+    )
+    mine = ROWS.copy()
+    first = api.query(mine)
+    np.testing.assert_array_equal(mine, ROWS)
+    np.testing.assert_array_equal(seen[0], ROWS)
+    np.testing.assert_array_equal(watcher.seen[0][1], ROWS)
+    np.testing.assert_array_equal(api.query(mine), first)
+
+
+def test_a_monitor_that_writes_changes_nobody_elses():
+    class Vandal:
+        def observe(self, client, x, probabilities):
+            x[:] = 0
+            probabilities[:] = 0
+
+    watcher = Watcher()
+    mine = ROWS.copy()
+    api = PredictionAPI(Victim().predict_proba, monitors=[Vandal(), watcher])
+    answer = api.query(mine)
+    np.testing.assert_array_equal(mine, ROWS)
+    np.testing.assert_array_equal(watcher.seen[0][1], ROWS)
+    np.testing.assert_array_equal(answer, watcher.seen[0][2])
+    np.testing.assert_array_equal(answer, softmax(ROWS @ WEIGHTS, axis=1))
+
+
+def test_what_is_kept_of_a_call_is_not_the_clients_array():
+    class Hoarder:
+        def observe(self, client, x, probabilities):
+            self.rows, self.answers = x, probabilities
+
+    hoarder, kept = Hoarder(), []
+
+    def victim(x):
+        kept.append(x)
+        return softmax(x @ WEIGHTS, axis=1)
+
+    api = PredictionAPI(victim, monitors=[hoarder])
+    mine = ROWS.copy()
+    answer = api.query(mine)
+    expected = answer.copy()
+    mine[:], answer[:] = 0, 0
+    np.testing.assert_array_equal(hoarder.rows, ROWS)
+    np.testing.assert_array_equal(kept[0], ROWS)
+    np.testing.assert_array_equal(hoarder.answers, expected)
+
+
+def test_a_client_cannot_change_what_a_defense_remembers():
+    memory = np.full((20, 2), 0.5)
+    api = PredictionAPI(answering(0.9, 0.1), defenses=[lambda x, p: memory])
+    api.query(ROWS)[:] = 0
+    np.testing.assert_array_equal(memory, 0.5)
+
+
+def test_a_customer_keeps_what_was_sent_and_not_the_array():
+    customer = Accounts(PredictionAPI(Victim().predict_proba), rows=4)
+    buffer, told = np.empty((10, 2)), []
+    for start in (0, 10):
+        buffer[:] = ROWS[start : start + 10]
+        told.append(customer.query(buffer))
+    rows, answers = customer.transfer_set()
+    np.testing.assert_array_equal(rows, ROWS)
+    np.testing.assert_array_equal(answers, softmax(ROWS @ WEIGHTS, axis=1))
+    rows[:], answers[:], told[0][:] = 0, 0, 0
+    np.testing.assert_array_equal(customer.transfer_set()[0], ROWS)
+    np.testing.assert_array_equal(
+        customer.transfer_set()[1], softmax(ROWS @ WEIGHTS, axis=1)
+    )
+
+
+# --- the try-out ----------------------------------------------------------
+
+
+def test_the_try_out_sends_four_rows_that_nobody_pays(make, victim):
+    watcher = Watcher()
+    api = make(input_shape=(2,), monitors=[watcher])
+    (rows,) = victim.asked
+    assert rows.shape == (4, 2)
+    assert (rows[0] == 0).all()
+    assert ((rows[1:] >= 0) & (rows[1:] < 1)).all()
+    assert api.ledger.calls == 0 and watcher.seen == []
+
+
+def test_without_a_try_out_the_first_answer_is_checked(victim):
+    def logits(x):
+        victim.asked.append(x)
+        return x @ WEIGHTS
+
+    api = PredictionAPI(logits, input_shape=(2,), try_out=False)
+    assert victim.asked == []
+    refuses(api, ROWS, "logits")
+
+
+def test_a_victim_that_raises_on_made_up_rows_can_be_sold():
+    codes = np.random.default_rng(0).integers(1, 5, (60, 2)).astype(float)
+    strict = make_pipeline(OneHotEncoder(), LogisticRegression())
+    strict.fit(codes, codes[:, 0] > 2)
+    api = PredictionAPI(strict.predict_proba)
+    np.testing.assert_array_equal(
+        api.query(codes), strict.predict_proba(codes)
+    )
+    refuses(api, ROWS, "unknown categories")
+
+
+def test_a_victim_that_raises_and_then_answers_wrongly_is_refused_unbilled():
+    def strict(x):
+        if (x != x.round()).any():
+            raise KeyError("no such category")
+        return x
+
+    api = PredictionAPI(strict, input_shape=(2,))
+    refuses(api, ROWS, "no such category", KeyError)
+    refuses(api, np.full((3, 2), 4.0), "logits")
+
+
+# --- labels by name -------------------------------------------------------
+
+NAMES = {
+    "numbers": np.array([3, 5, 8]),
+    "fractions": [0.5, 1.0, 2.5],
+    "words": ["low", "middle", "high"],
+    "objects": np.array(["low", "middle", "high"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_labels_have_the_owners_names_and_their_dtype(make, kind):
+    labels = make(returns="label", classes=NAMES[kind]).query(ROWS)
+    names = np.asarray(NAMES[kind])
+    assert labels.dtype == names.dtype
+    places = (ROWS @ WEIGHTS).argmax(1)
+    np.testing.assert_array_equal(labels, names[places])
+
+
+@pytest.mark.parametrize("names", [[3, 5, 8], ["a", "b", "c"]])
+def test_named_labels_score_as_the_model_says(names):
+    y = np.array(names)[np.arange(20) % 3]
+    model = LogisticRegression().fit(ROWS, y)
+    api = PredictionAPI(
+        model.predict_proba, returns="label", classes=model.classes_
+    )
+    assert metrics.accuracy(api.query(ROWS), y) == model.score(ROWS, y)
+
+
+def test_names_of_classes_change_no_probabilities(make):
+    api = make(classes=["a", "b", "c"], returns="top-2")
+    np.testing.assert_array_equal(
+        api.query(ROWS), make(returns="top-2").query(ROWS)
+    )
+
+
+def test_the_names_are_not_the_owners_list():
+    names = np.array([3, 5, 8])
+    api = PredictionAPI(Victim().predict_proba, returns="label", classes=names)
+    expected = api.query(ROWS)
+    names[:] = 0
+    api.query(ROWS)[:] = 0
+    np.testing.assert_array_equal(api.query(ROWS), expected)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        *("abc", 3, [], ["a"], ["a", "a", "b"], [1, "b", "c"], {"a", "b"}),
+        *([1.0, np.nan, 2.0], [["a", "b", "c"]]),
+    ],
+    ids=str,
+)
+def test_bad_names_are_refused(make, classes):
+    with pytest.raises(ValueError, match="classes must be.*model.classes_"):
+        make(classes=classes)
+
+
+@pytest.mark.parametrize("names", ["ab", "abcd"])
+def test_names_must_fit_the_answers(make, names):
+    words = f"classes has {len(names)} names.*3 columns"
+    with pytest.raises(ValueError, match=words):
+        make(classes=list(names), input_shape=(2,))
+    api = make(classes=list(names), returns="label")
+    refuses(api, ROWS, words)
+
+
+# --- errors that name the remedy ------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_sums_that_are_nearly_one_are_told_from_logits(dtype):
+    off = np.array([[0.5, 0.5003]], dtype).repeat(20, axis=0)
+    api = PredictionAPI(lambda x: off[: len(x)])
+    with pytest.raises(
+        ValueError, match="off 1 by 0.000[345].*divide each row"
+    ) as told:
+        api.query(ROWS)
+    assert "logits" not in str(told.value)
+    wide = off.astype(float)
+    api = PredictionAPI(lambda x: wide / wide.sum(axis=1, keepdims=True))
+    assert api.query(ROWS).shape == (20, 2)
+
+
+@pytest.mark.parametrize("answer", [(0.5, 0.6), (3.0, 1.0), (-0.01, 1.01)])
+def test_sums_far_from_one_and_negative_entries_may_be_logits(answer):
+    refuses(PredictionAPI(answering(*answer)), ROWS, "logits")
+
+
+def test_missing_values_are_a_limit_and_the_error_says_what_to_do():
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    y = rows[:, 0] > 0
+    rows[::3, 1] = np.nan
+    model = HistGradientBoostingClassifier(max_iter=5).fit(rows, y)
+    refuses(
+        PredictionAPI(model.predict_proba),
+        rows,
+        "67 rows hold NaN.*missing value.*-999.*puts NaN back",
+    )
+
+    def decoded(x):  # the remedy, as the error has it
+        x[x == -999] = np.nan
+        return model.predict_proba(x)
+
+    api = PredictionAPI(decoded, input_shape=(3,))
+    sent = np.nan_to_num(rows, nan=-999)
+    np.testing.assert_array_equal(api.query(sent), model.predict_proba(rows))
+    assert (sent[::3, 1] == -999).all()

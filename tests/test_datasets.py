@@ -211,10 +211,58 @@ def test_reuters_keeps_its_notice_beside_it():
         assert words in notice
 
 
-def test_an_absent_collection_says_how_to_get_it(tmp_path, monkeypatch):
+# --- what the package embeds ------------------------------------------------
+
+DATA = Path(datasets.__file__).parent / "data"
+READERS = {
+    "reuters21578.jsonl.gz": datasets.reuters,
+    "spambase.csv.gz": lambda: datasets.tabular("spambase"),
+    "t10k-images-idx3-ubyte.gz": datasets.mnist.__wrapped__,
+    "t10k-labels-idx1-ubyte.gz": datasets.mnist.__wrapped__,
+    "train-images-idx3-ubyte.gz": datasets.mnist.__wrapped__,
+    "train-labels-idx1-ubyte.gz": datasets.mnist.__wrapped__,
+    "winequality-red.csv": lambda: datasets.tabular("red_wine"),
+}
+
+
+def test_every_embedded_data_set_has_a_checksum():
+    assert set(READERS) <= set(datasets.CHECKSUMS)
+    embedded = {path.name for path in DATA.iterdir()}
+    others = {"mnist_lenet.npz", "reuters21578-NOTICE.txt"}
+    assert embedded - others == set(datasets.CHECKSUMS)
+
+
+@pytest.fixture
+def data_elsewhere(tmp_path, monkeypatch):
+    """The embedded files as links in a folder that the test may change."""
+    (tmp_path / "data").mkdir()
+    for name in READERS:
+        (tmp_path / "data" / name).symlink_to(DATA / name)
     monkeypatch.setattr(datasets, "files", lambda _: tmp_path)
-    with pytest.raises(FileNotFoundError, match="install mexutils anew"):
-        datasets.reuters()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("damage", ["one bit", "cut short", "empty"])
+def test_a_damaged_file_is_named_with_its_remedy(data_elsewhere, name, damage):
+    content = bytearray((DATA / name).read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 1
+    else:
+        del content[len(content) // 2 if damage == "cut short" else 0 :]
+    (data_elsewhere / name).unlink()
+    (data_elsewhere / name).write_bytes(content)
+    words = f"{name} in mexutils/data is damaged.*install mexutils anew"
+    with pytest.raises(RuntimeError, match=words):
+        READERS[name]()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_absent_file_is_named_with_its_remedy(data_elsewhere, name):
+    (data_elsewhere / name).unlink()
+    words = f"{name} is not in mexutils/data: install mexutils anew"
+    with pytest.raises(FileNotFoundError, match=words):
+        READERS[name]()
 
 
 # --- sets that the reader fetches ------------------------------------------
