@@ -2,17 +2,22 @@
 
 import hashlib
 import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import make_victims
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from torch import nn
 
-from mexutils import datasets, training, victims
+from mexutils import datasets, metrics, training, victims
 from mexutils.cache import cache_dir, cached
 
 # --- fit and predict_proba ------------------------------------------------
@@ -247,23 +252,95 @@ def test_a_cache_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch):
         cached("a", lambda: b"content")
 
 
-# --- the shared victims ---------------------------------------------------
+# --- the embedded victim --------------------------------------------------
+
+
+@pytest.fixture
+def no_seed(monkeypatch):
+    monkeypatch.delenv("MEXUTILS_VICTIM_SEED", raising=False)
+
+
+def test_the_embedded_victim_needs_no_cache_no_data_and_no_training(
+    no_seed, monkeypatch
+):
+    monkeypatch.setattr(victims, "cached", never)
+    monkeypatch.setattr(training, "fit", never)
+    monkeypatch.setattr(datasets, "mnist", never)
+    start = time.process_time()
+    victim = victims.mnist_lenet()
+    assert time.process_time() - start < 0.5
+    assert victim.input_shape == (1, 28, 28)
+    assert not victim.model.training
+
+
+def test_the_embedded_victim_is_as_right_as_recorded(no_seed):
+    test = datasets.mnist().test
+    answer = victims.mnist_lenet().predict_proba(test.x)
+    assert answer.shape == (10_000, 10) and answer.dtype == np.float64
+    np.testing.assert_allclose(answer.sum(1), 1, atol=1e-12)
+    right = (answer.argmax(1) == test.y).mean()
+    assert right == pytest.approx(victims.ACCURACY, abs=0.0005)
+    assert right >= 0.99
+
+
+def test_packed_weights_give_the_embedded_file_to_the_byte():
+    model = victims.embedded().model
+    assert sum(p.numel() for p in model.parameters()) == 80_202
+    content = victims.packed(model)
+    assert hashlib.sha256(content).hexdigest() == victims.CHECKSUM
+
+
+def test_each_caller_gets_a_victim_of_its_own(no_seed):
+    first, second = victims.mnist_lenet().model, victims.mnist_lenet().model
+    with torch.no_grad():
+        first[0].weight.zero_()
+    assert second[0].weight.any()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda whole: whole[:-100], "damaged.*git checkout"),
+        (lambda whole: whole[:999] + b"\0" + whole[1000:], "damaged"),
+        (lambda whole: None, "absent.*install mexutils anew"),
+    ],
+    ids=["cut", "a byte", "no file"],
+)
+def test_damaged_weights_are_refused(
+    damage, words, no_seed, tmp_path, monkeypatch
+):
+    whole = (ROOT / "mexutils" / "data" / victims.WEIGHTS).read_bytes()
+    (tmp_path / "data").mkdir()
+    if (content := damage(whole)) is not None:
+        (tmp_path / "data" / victims.WEIGHTS).write_bytes(content)
+    monkeypatch.setattr(victims, "files", lambda _: tmp_path)
+    with pytest.raises(RuntimeError, match=words):
+        victims.mnist_lenet()
+
+
+# --- retrained victims ----------------------------------------------------
 
 
 @pytest.fixture
 def small_recipe(own_cache, monkeypatch):
-    """The MNIST victim's recipe on 200 digits for four steps."""
+    """The recipe on 200 digits for four steps, with seed 1."""
     x = np.random.default_rng(0).uniform(size=(200, 1, 28, 28))
     digits = datasets.Sample(x.astype(np.float32), np.arange(200) % 10)
     monkeypatch.setattr(
         datasets, "mnist", lambda: datasets.Split(digits, digits)
     )
+    monkeypatch.setattr(datasets, "fashion_mnist", lambda train: digits)
     monkeypatch.setattr(victims, "EPOCHS", 1)
     monkeypatch.setattr(victims, "BATCH", 50)
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", "1")
     return x
 
 
-def test_the_victim_is_trained_once_and_then_read(
+def kept(folder):
+    return sorted(p.name for p in folder.glob("*.npz"))
+
+
+def test_a_seed_gives_a_victim_that_is_trained_once_and_then_read(
     small_recipe, own_cache, monkeypatch
 ):
     first = victims.mnist_lenet()
@@ -272,19 +349,62 @@ def test_the_victim_is_trained_once_and_then_read(
     assert first.input_shape == (1, 28, 28)
     assert not first.model.training
     answer = first.predict_proba(small_recipe[:30])
-    assert answer.shape == (30, 10)
-    np.testing.assert_allclose(answer.sum(1), 1, atol=1e-12)
     np.testing.assert_array_equal(
         answer, again.predict_proba(small_recipe[:30])
     )
-    assert [p.suffix for p in own_cache.glob("mnist_lenet-*")].count(
-        ".pt"
-    ) == 1
+    assert len(kept(own_cache)) == 1
+    embedded = weights(victims.embedded().model)
+    assert not torch.equal(weights(first.model), embedded)
+
+
+def test_each_seed_gives_its_own_victim(small_recipe, own_cache, monkeypatch):
+    first = weights(victims.mnist_lenet().model)
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", " 02 ")
+    other = weights(victims.mnist_lenet().model)
+    assert not torch.equal(first, other)
+    assert len(kept(own_cache)) == 2
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", "1")
+    assert torch.equal(first, weights(victims.mnist_lenet().model))
+
+
+def test_the_seed_draws_weights_batches_and_distortions(
+    small_recipe, monkeypatch
+):
+    starts, seeds = [], []
+
+    def fit(model, x, y, *, seed, **_):
+        starts.append(weights(model).clone())
+        seeds.append(seed)
+        return model
+
+    monkeypatch.setattr(training, "fit", fit)
+    digits = datasets.mnist().train
+    for seed in (1, 2, 1):
+        torch.manual_seed(5)
+        victims._train(digits, seed, "")
+        draw = torch.rand(1)
+        torch.manual_seed(5)
+        assert torch.equal(draw, torch.rand(1))  # the caller's draws stay
+    assert seeds == [1, 2, 1]
+    assert not torch.equal(starts[0], starts[1])
+    assert torch.equal(starts[0], starts[2])
+
+
+def test_fashion_is_trained_with_seed_0_unless_told_otherwise(
+    small_recipe, own_cache, monkeypatch
+):
+    one = weights(victims.fashion_lenet().model)
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", "0")
+    zero = weights(victims.fashion_lenet().model)
+    monkeypatch.delenv("MEXUTILS_VICTIM_SEED")
+    assert torch.equal(zero, weights(victims.fashion_lenet().model))
+    assert not torch.equal(one, zero)
+    assert len(kept(own_cache)) == 2
 
 
 def test_a_damaged_victim_is_trained_anew(small_recipe, own_cache):
     first = victims.mnist_lenet()
-    (path,) = own_cache.glob("*.pt")
+    (path,) = own_cache.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="damaged"):
         again = victims.mnist_lenet()
@@ -293,14 +413,37 @@ def test_a_damaged_victim_is_trained_anew(small_recipe, own_cache):
     )
 
 
+@pytest.mark.parametrize("seed", ["-1", "1.0", "one", "1e3", "None", "9" * 30])
+def test_a_seed_that_is_no_whole_number_is_refused(seed, monkeypatch):
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", seed)
+    with pytest.raises(ValueError, match="give a whole number from 0.*unset"):
+        victims.mnist_lenet()
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"), [("", None), (" ", None), ("0", 0), ("12", 12)]
+)
+def test_the_seed_is_read_from_the_environment(text, seed, monkeypatch):
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", text)
+    assert victims.victim_seed() == seed
+
+
+def file_of(monkeypatch, seed=1):
+    """The name under which a retrained victim would be kept."""
+    with monkeypatch.context() as patch:
+        patch.setattr(victims, "cached", lambda name, make: name)
+        patch.setattr(victims, "_unpacked", lambda name: name)
+        return victims.retrained(seed)
+
+
 @pytest.mark.parametrize(
     "setting", ["EPOCHS", "BATCH", "PEAK_LR", "WEIGHT_DECAY"]
 )
 def test_another_setting_is_another_recipe(monkeypatch, setting):
-    before = victims._recipe()
-    assert victims._recipe() == before
+    before = file_of(monkeypatch)
+    assert file_of(monkeypatch) == before
     monkeypatch.setattr(victims, setting, getattr(victims, setting) * 2)
-    assert victims._recipe() != before
+    assert file_of(monkeypatch) != before
 
 
 @pytest.mark.parametrize(
@@ -309,9 +452,107 @@ def test_another_setting_is_another_recipe(monkeypatch, setting):
     ids=["network", "training", "distortion"],
 )
 def test_another_procedure_is_another_recipe(monkeypatch, place, name):
-    before = victims._recipe()
+    before = file_of(monkeypatch)
     monkeypatch.setattr(place, name, never)
-    assert victims._recipe() != before
+    assert file_of(monkeypatch) != before
+
+
+def test_what_trains_nothing_is_no_part_of_the_recipe(monkeypatch):
+    before = file_of(monkeypatch)
+    monkeypatch.setattr(victims, "CHECKSUM", "0" * 64)
+    monkeypatch.setattr(victims, "ACCURACY", 0.5)
+    monkeypatch.setattr(victims, "embedded", never)
+    monkeypatch.setattr(training, "predict_proba", never)
+    other = {**datasets.CHECKSUMS, "t10k-labels-idx1-ubyte.gz": "0"}
+    monkeypatch.setattr(datasets, "CHECKSUMS", other)
+    assert file_of(monkeypatch) == before
+    other["train-labels-idx1-ubyte.gz"] = "0"
+    assert file_of(monkeypatch) != before
+
+
+def test_two_processes_train_a_victim_once(own_cache, tmp_path):
+    code = """
+import os, sys, time
+import numpy as np
+from mexutils import datasets, victims
+def train(*_):
+    print("trained", flush=True)
+    time.sleep(1)
+    return victims.packed(victims.embedded().model)
+victims._train = train
+victims._recipe = lambda *_: "key"
+open(sys.argv[1], "w").close()
+while not all(map(os.path.exists, sys.argv[1:])):
+    time.sleep(0.01)
+victims.mnist_lenet()
+"""
+    ready = [str(tmp_path / "ready-1"), str(tmp_path / "ready-2")]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *order],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "MEXUTILS_VICTIM_SEED": "3"},
+        )
+        for order in (ready, ready[::-1])
+    ]
+    said = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert b"".join(said).split() == [b"trained"]
+
+
+# --- make victims ---------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder that the tool writes to in place of `mexutils`."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "mexutils" / "victims.py", tmp_path)
+    monkeypatch.setattr(make_victims, "PACKAGE", tmp_path)
+    return tmp_path
+
+
+def test_the_tool_says_how_the_retrained_victim_differs(
+    small_recipe, package, capsys
+):
+    before = (package / "victims.py").read_text()
+    make_victims.main([])
+    said = capsys.readouterr().out
+    for what in (
+        *("accuracy, embedded", "accuracy, retrained", "same label"),
+        *("total variation", "difference of a weight"),
+    ):
+        assert re.search(rf"{what} +\d\.\d{{4}}\n", said)
+    assert (package / "victims.py").read_text() == before
+    assert not any((package / "data").iterdir())
+
+
+def test_a_victim_does_not_differ_from_itself(small_recipe):
+    victim = victims.embedded()
+    table = make_victims.differences(victim, victim)
+    assert list(table.values())[2:] == [1, 0, 0]
+
+
+def test_the_tool_embeds_the_retrained_victim_when_told_to(
+    small_recipe, package, monkeypatch
+):
+    make_victims.main(["--write"])
+    after = runpy.run_path(str(package / "victims.py"))
+    assert after["CHECKSUM"] != victims.CHECKSUM
+    monkeypatch.setattr(victims, "CHECKSUM", after["CHECKSUM"])
+    data = package / "data" / victims.WEIGHTS
+    assert hashlib.sha256(data.read_bytes()).hexdigest() == after["CHECKSUM"]
+    monkeypatch.setattr(victims, "files", lambda _: package)
+    new, again = victims.embedded(), victims.retrained(0)
+    assert torch.equal(weights(new.model), weights(again.model))
+    right = metrics.accuracy(
+        new.predict_proba(small_recipe).argmax(1), datasets.mnist().test.y
+    )
+    assert after["ACCURACY"] == pytest.approx(right)
+
+
+# --- the distortions ------------------------------------------------------
 
 
 def test_jitter_moves_every_image_a_little():
