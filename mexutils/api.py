@@ -519,20 +519,20 @@ def _probabilities(answer, n: int) -> np.ndarray:
         )
     if not np.isfinite(answer).all():
         raise ValueError(f"the answers hold NaN or infinite values: {remedy}")
-    sums = answer.sum(axis=1)
+    least, sums = answer.min(), answer.sum(axis=1)
     off = np.abs(sums - 1).max()
-    if answer.min() >= _ROUNDING and _SUMS_OFF < off < _SUMS_NEAR:
+    if least >= _ROUNDING and off <= _SUMS_OFF:
+        return answer
+    if least >= _ROUNDING and off < _SUMS_NEAR:
         raise ValueError(
             f"the answers are nearly probability vectors: a row's sum is off "
             f"1 by {off:.2g}, and {_SUMS_OFF:.0e} is the most that rounding "
             "may leave; divide each row by its sum, as in "
             "p / p.sum(axis=1, keepdims=True), in float64"
         )
-    if answer.min() < _ROUNDING or off > _SUMS_OFF:
-        raise ValueError(
-            f"the answers are no probability vectors (smallest entry "
-            f"{answer.min():.3g}, row sums {sums.min():.3g} to "
-            f"{sums.max():.3g}, off 1 by up to {off:.2g}); are they logits? "
-            f"{remedy}, for instance the softmax of the logits"
-        )
-    return answer
+    raise ValueError(
+        f"the answers are no probability vectors (smallest entry {least:.3g}, "
+        f"row sums {sums.min():.3g} to {sums.max():.3g}, off 1 by up to "
+        f"{off:.2g}); are they logits? {remedy}, for instance the softmax of "
+        "the logits"
+    )
