@@ -194,6 +194,39 @@ def test_batches_repeats_and_order_change_nothing(memory, predict):
     assert (first != answers(other, predict, x)).any()
 
 
+KEYS = [*range(40), *(2**k for k in range(6, 128, 11)), 2**128 - 1]
+
+
+def test_every_bit_of_the_key_counts():
+    """A key of few values would let a client try them all."""
+    x = sensitive_rows(300)
+    told = [
+        answers(bdpl.BDPL(plane, 0.2, 0.1, "cache", key=key), plane, x)
+        for key in KEYS
+    ]
+    assert len(np.unique(told, axis=0)) == len(KEYS)
+
+
+def test_where_the_cells_lie_is_a_secret():
+    """Each key shifts the grid its own way, anywhere within a cell."""
+    x = np.zeros((1, 3))
+    layers = [bdpl.BDPL(plane, 0.2, 0.1, "grid", key=key) for key in KEYS]
+    places = np.concatenate([layer.places(x) for layer in layers])
+    assert len(np.unique(places, axis=0)) == len(KEYS)
+    half = layers[0].cell / 2
+    assert np.abs(places).max() <= half
+    assert (np.ptp(places, axis=0) > 1.6 * half).all()
+
+
+def test_the_place_is_the_centre_of_the_nearest_cell():
+    layer, x = bdpl.BDPL(plane, 0.2, 0.1, "grid", key=4), rows(500)
+    assert layer.cell == pytest.approx(0.16)
+    off = layer.places(x) - x
+    assert np.abs(off).max() <= 0.08 + 1e-12
+    steps = (layer.places(x) - layer.places(x[:1])) / 0.16
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
+
+
 def majority(memory, shift):
     layer = bdpl.BDPL(plane, 0.2, 0.5, memory, key=2)
     x, rng = sensitive_rows(300), np.random.default_rng(0)

@@ -27,7 +27,7 @@
 # - let the label-only attacks of StealML and KnockoffNets loose on it;
 # - compare what it costs the thief with what it costs a benign client.
 #
-# It runs in about a minute.
+# It runs in about one and a half minutes.
 # Read [StealML](../attacks/stealml.ipynb) first, its part on labels alone;
 # the symbols are in [the notation](../notation.md).
 # :::
@@ -482,6 +482,11 @@ def uniform(n, d, seed):
     return np.random.default_rng([seed, 77]).uniform(-1, 1, (n, d))
 
 
+def as_fraction(delta):
+    """A half-width in words: 1/8 for 0.125."""
+    return f"1/{1 / delta:.3g}"
+
+
 # %% tags=["hide-input"]
 Markdown(
     f"With five components the victims are right on "
@@ -494,7 +499,7 @@ Markdown(
 # A victim with two components can be drawn.
 # Left, its labels and its zone; right, what a client is told.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A victim with two features. Left: labels and zone. Right: the answers of the layer with a keyed grid, at epsilon 0.5. The dashed line is the true boundary."}, "image": {"alt": "Left panel: two half planes with a shaded strip along the straight line between them. Right panel: the same two half planes, but the strip is broken up into blocks of either colour, so that the straight line can no longer be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A victim with two features. Left: labels and zone. Right: the answers of the layer with a keyed grid, at epsilon 0.5. The dashed line is the true boundary."}, "image": {"alt": "Two maps of a plane of two components, one colour for each label, the true boundary dashed. Left: the victim's labels, with its zone shaded grey. Right: the labels that a client is told."}}
 flat_victim = PlaneVictim(seed, dims=2)
 layer = BDPL(flat_victim.predict_proba, delta, 0.5, key=seed)
 side = np.linspace(-1, 1, 201)
@@ -632,14 +637,15 @@ ratio_error = max(
 )
 Markdown(
     f"Measured and counted out differ by at most **{ratio_error:.2%}**. "
-    "Equal answers shift the odds by *e* to the power epsilon in every row."
+    "By the formula, equal answers shift the odds by *e* to the power epsilon "
+    "in every row."
 )
 
 # %% [markdown]
 # ### Bisection
 #
 # The attack that the layer is made for: take pairs of rows with different
-# labels, halve each of them fourteen times, and call the end the boundary.
+# labels, halve each of them many times, and call the end the boundary.
 # How far off is it?
 
 
@@ -681,7 +687,7 @@ medians = {
     for setting, found in errors.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Median error of bisection against the privacy budget, with an exact cache and with the keyed grid; means over victims of the median of 60 pairs, bands 95 % intervals."}, "image": {"alt": "Two panels with epsilon on a logarithmic axis and three lines each, one for each delta. Left, exact cache: the error is about half of delta for small epsilon and falls to nearly zero above one. Right, keyed grid: it starts a little higher and stays well above zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Median error of bisection against the privacy budget, with an exact cache and with the keyed grid; means over victims of the median over pairs, bands 95 % intervals."}, "image": {"alt": "Two panels, median error in units of delta over epsilon on a logarithmic axis, with one line and band for each delta. Left: exact cache. Right: keyed grid."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 for ax, memory in zip(panels, ("cache", "grid"), strict=True):
     for wide_zone in deltas:
@@ -689,7 +695,7 @@ for ax, memory in zip(panels, ("cache", "grid"), strict=True):
             [np.median(e) for e in errors[memory, wide_zone, epsilon]]
             for epsilon in epsilons
         ]
-        plotting.band(ax, epsilons, values, f"1/{1 / wide_zone:.0f}")
+        plotting.band(ax, epsilons, values, as_fraction(wide_zone))
     ax.set(xscale="log", xlabel="epsilon", title=f'memory "{memory}"')
 panels[0].set(ylabel="median error, in units of delta", ylim=(0, None))
 panels[0].legend(title="delta")
@@ -697,22 +703,24 @@ plt.show()
 
 # %% tags=["hide-input"]
 Markdown(
-    "Median error with an exact cache, delta 1/8: "
+    f"Median error with an exact cache, delta {as_fraction(delta)}: "
     + ", ".join(
         f"{medians['cache', delta, e]:.4f} delta at epsilon {e}"
         for e in epsilons
     )
-    + f". With the keyed grid it is still "
+    + ". With the keyed grid it is "
     f"{medians['grid', delta, epsilons[-1]]:.2f} delta at epsilon "
     f"{epsilons[-1]}."
 )
 
 # %% [markdown]
 # With a small budget the search ends somewhere in the zone, as intended.
-# With an exact cache and a budget of 2, more than half of the searches pass
-# through the zone without meeting a lie, and those are exact.
-# The grid keeps the fine position secret whatever the budget: within a cell
-# there is nothing to be found.
+# With an exact cache and a large budget a lie is rare, and a search that
+# meets none on its way through the zone ends on the boundary itself.
+# Under the grid the sensitive rows of a cell all get one answer, so that
+# halving a pair further inside a cell does not bring this search closer.
+# That says nothing about other searches: rows are told the truth up to the
+# edge of the zone, and where that edge is was not asked here.
 #
 # ### The price for benign clients
 #
@@ -765,7 +773,7 @@ plotting.table(
     [
         {
             "memory": memory,
-            "delta": f"1/{1 / wide_zone:.0f}",
+            "delta": as_fraction(wide_zone),
             "epsilon": epsilon,
             "sensitive (%)": f"{100 * t[:, 2].mean():.1f}",
             "true labels (%)": f"{metrics.interval(100 * t[:, 0]):.1f}",
@@ -879,7 +887,7 @@ for attack, zone in itertools.product(("walk", *RETRAIN), zones):
     ]
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Extraction rate on uniform rows under the layer with a keyed grid: left against epsilon at delta 1/8, right against delta at epsilon 0.1. Means over victims with 95 % intervals."}, "image": {"alt": "Two panels with four lines each. The three retraining attacks stay close to one hundred percent in both panels; the walk lies below them, and far below them for the widest zone."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Extraction rate on uniform rows under the layer with a keyed grid: left against epsilon at the delta of the parameters, right against delta at epsilon 0.1. Means over victims with 95 % intervals."}, "image": {"alt": "Two panels, extraction rate in percent, with one line and band for each of four attacks: the walk and three kinds of retraining. Left: over epsilon. Right: over delta."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 for attack in ("walk", *RETRAIN):
     for ax, axis, fixed in ((panels[0], 1, delta), (panels[1], 0, 0.1)):
@@ -888,7 +896,7 @@ for attack in ("walk", *RETRAIN):
         plotting.band(ax, [z[axis] for z in shown], values, attack)
 panels[0].set(xscale="log", xlabel="epsilon", ylabel="extraction rate (%)")
 panels[1].set_xscale("log", base=2)
-panels[1].set_xticks(deltas, [f"1/{1 / z:.0f}" for z in deltas])
+panels[1].set_xticks(deltas, [as_fraction(z) for z in deltas])
 panels[1].set_xlabel("delta, half-width of the zone")
 panels[0].legend(title="attack", loc="lower right")
 plt.show()
@@ -912,7 +920,7 @@ drops = {
 
 def named(zone):
     """A zone in words."""
-    return f"delta 1/{1 / zone[0]:.0f}, epsilon {zone[1]}"
+    return f"delta {as_fraction(zone[0])}, epsilon {zone[1]}"
 
 
 plotting.table(
@@ -952,11 +960,10 @@ Markdown(
 )
 
 # %% [markdown]
-# All large drops belong to the walk, which trusts every single answer.
-# Their price is in the table above: the wider the zone, the more labels of
-# benign clients are wrong.
-# A learner that fits one plane to hundreds of answers averages the noise
-# away, and hardly notices it.
+# The walk trusts every single answer, and one lie bends all that follows.
+# A learner that fits one plane to hundreds of answers averages the noise.
+# The owner's side is in the table of prices above: the wider the zone, the
+# more rows are sensitive, and the more labels of benign clients may be wrong.
 #
 # ## How it breaks
 #
@@ -1000,7 +1007,7 @@ recovered = {
     if family == "5" or memory in ("cache", "grid")
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "True labels recovered by a majority of 25 queries, against how far the repeats are shifted; epsilon 0.5, delta 1/8. The dotted line is a single answer without a grid."}, "image": {"alt": "Two panels. Left, five features: without memory nearly all labels are recovered at any shift; with an exact cache only at shift zero they are not; with coins and grid the recovery stays low for small shifts and rises at large ones. Right, thirty features: the same for cache and grid, and the grid rises at smaller shifts."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "True labels recovered by a majority of 25 queries, against how far the repeats are shifted; epsilon 0.5, delta as in the parameters. The dotted line is a single answer without a grid."}, "image": {"alt": "Two panels, share of labels recovered over the largest shift of a feature, with one line and band for each memory. Left: five features, four memories. Right: thirty features, cache and grid."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
 for ax, family in zip(panels, ("5", "30"), strict=True):
     styles = zip(MEMORIES, plt.rcParams["axes.prop_cycle"], strict=False)
@@ -1026,23 +1033,24 @@ Markdown(
     "Five features, shifted by 0.001 at most: the majority is right for "
     + ", ".join(f"{v:.3f} (*{m}*)" for m, v in shifted.items())
     + ". Repeated without a shift, the exact cache yields "
-    f"{np.mean(recovered['5', 'cache', 0]):.3f}, no more than a single "
-    "answer. With shifts of 0.03 the grid yields "
+    f"{np.mean(recovered['5', 'cache', 0]):.3f}, where a single answer is "
+    f"true with probability {truth_probability(0.5):.3f}. With shifts of 0.03 the grid yields "
     f"{np.mean(recovered['5', 'grid', 0.03]):.2f} for 5 features and "
     f"{np.mean(recovered['30', 'grid', 0.03]):.2f} for 30."
 )
 
 # %% [markdown]
-# An exact cache is worth nothing once the attacker moves a query by a
+# An exact cache does not help once the attacker moves a query by a
 # thousandth: every repeat is a new row and draws new noise.
-# The grid holds against shifts that are small beside a cell.
-# It gives way to larger ones, since a shifted row then falls into many cells,
-# each with noise of its own; and the more features, the sooner one of them
-# crosses a face of the cell.
+# Under the grid, repeats that are small beside a cell mostly fall into one
+# cell, and a majority of one answer is that answer.
+# Larger shifts fall into many cells, each with noise of its own; and the more
+# features, the sooner one of them crosses a face of the cell.
 #
 # ### One coin for a cell is not enough
 #
-# The memory `"coins"` looked as good as `"grid"` in that figure.
+# The memory `"coins"` draws one coin for a cell, as `"grid"` does, and
+# repeats alone do not tell the two apart.
 # But under one coin all rows of a cell are true together or false together,
 # so two queries in one cell are answered differently exactly if their labels
 # differ.
@@ -1077,8 +1085,8 @@ plotting.table(
 
 # %% [markdown]
 # The table gives the mean over victims, and the largest.
-# A memory that is meant to help hands out exact boundary points, more of them
-# than the cache.
+# A cell that holds a piece of the boundary shows it to whoever bisects
+# there, whatever the budget.
 # So the place must decide the *answer*, not the coin.
 #
 # ### Walk from afar, and average the edges
@@ -1138,11 +1146,11 @@ left = loss_of(stolen["walk", None], broken["step 5, mean edge"], "uniform")
 Markdown(
     "Beside the plain walk (step 0.5) on the undefended victim, what is left "
     f"of the protection is **{left:.1f} points** of extraction rate (epsilon "
-    "0.1, delta 1/8, uniform rows)."
+    f"0.1, delta {as_fraction(delta)}, uniform rows)."
 )
 
 # %% [markdown]
-# The guarantee is about two queries, and it holds.
+# The guarantee is about two sensitive queries.
 # It does not speak about a thousand queries that all bear on the same plane.
 # An API that refuses rows outside the box would take the far base point away,
 # not the averaging.
@@ -1155,7 +1163,7 @@ Markdown(
 # Probing all $2^d$ corners of the cube instead would flag
 # $\Delta \lVert w \rVert_1$, which is too much.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Width of the zone that the probes see, as a multiple of the true width, for planes of random direction; medians over 200 planes, bars 90 % of them."}, "image": {"alt": "Log-log plot over the number of features: cube corners rise above one, the gradient probe is level at one, the axis probes fall below one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Width of the zone that the probes see, as a multiple of the true width, for planes of random direction; medians over 200 planes, bars 90 % of them."}, "image": {"alt": "Log-log plot of the width seen over the number of features, one line with bars for each kind of probe: corners of the cube, gradient, axes."}}
 sizes = np.array([2, 5, 10, 30, 100, 300, 784])
 rng = np.random.default_rng(seed)
 fig, ax = plt.subplots(figsize=(6.4, 3.5))
@@ -1242,13 +1250,13 @@ plotting.table(
 )
 
 # %% [markdown]
-# The axes cost up to 1,568 probes for a picture, and miss most of the zone.
-# The gradient costs two and one backward pass, and finds more of it.
+# The axes cost up to 1,568 probes for a picture.
+# The gradient costs two and one backward pass.
 #
-# ### KnockoffNets hardly minds
+# ### KnockoffNets does not feel for the boundary
 #
-# An attacker who sends letters and trains a network does not feel for the
-# boundary at all.
+# An attacker who sends letters and trains a network halves no pairs and
+# takes no steps.
 # The layer here has the gradient probe and an exact cache; no picture is
 # sent twice, so a better memory would make no difference to this attacker.
 
@@ -1314,8 +1322,6 @@ Markdown(
 )
 
 # %% [markdown]
-# The paying clients lose true labels for certain.
-#
 # ## The bill
 #
 # The owner pays in probes, the attacker in queries.
@@ -1402,7 +1408,7 @@ off = [
     for e in epsilons
 ]
 claims.add("log odds less epsilon, counted out, largest", max(off), high=1e-9)
-claims.add("likelihood ratios, largest relative error", ratio_error, high=0.02)
+claims.add("likelihood ratios, largest relative error", ratio_error, high=0.03)
 claims.add(
     "rows of the plane victims in the wrong zone, axes and gradient",
     sum(wrong_zone.values()) + beyond.sum() + missed.sum(),
@@ -1415,18 +1421,17 @@ for e in (0.01, 0.1):
     claims.add(
         f"bisection error / delta, exact cache, epsilon {e}",
         medians["cache", delta, e],
-        low=0.4,
+        low=0.2,
     )
-for e in (2, 4):
-    claims.add(
-        f"bisection error / delta, exact cache, epsilon {e}",
-        medians["cache", delta, e],
-        high=0.01,
-    )
+claims.add(
+    f"bisection error / delta, exact cache, epsilon {epsilons[-1]}",
+    medians["cache", delta, epsilons[-1]],
+    high=0.01,
+)
 claims.add(
     "bisection error / delta, keyed grid, least over all epsilon",
     min(medians["grid", delta, e] for e in epsilons),
-    low=0.1,
+    low=0.05,
 )
 claims.add(
     "utility, measured less predicted, largest (points)",
@@ -1438,23 +1443,23 @@ claims.add(
 claims.add(
     "labels recovered from an exact cache, shift 0.001",
     shifted["cache"].mean,
-    low=0.98,
+    low=0.95,
 )
 claims.add(
     "labels recovered from the keyed grid, shift 0.001",
     shifted["grid"].mean,
-    high=0.75,
+    high=0.85,
 )
 claims.add(
-    "exact boundary points, one coin a cell less cache, epsilon 0.1, low end",
-    metrics.paired_difference(shares["coins", 0.1], shares["cache", 0.1]).low,
-    low=0.03,
+    "exact boundary points, one coin a cell less cache, epsilon 0.1 (share)",
+    np.subtract(shares["coins", 0.1], shares["cache", 0.1]).mean(),
+    low=0.05,
 )
 claims.add(
-    "recovered from the grid, 30 features, shift 0.03 less none, low end",
-    metrics.paired_difference(
+    "recovered from the grid, 30 features, shift 0.03 less none",
+    np.subtract(
         recovered["30", "grid", 3e-2], recovered["30", "grid", 0]
-    ).low,
+    ).mean(),
     low=0.05,
 )
 claims.add(
@@ -1464,7 +1469,7 @@ claims.add(
 )
 
 # %%
-for wide_zone, low, high in ((1 / 8, 4, 22), (1 / 4, 16, 45)):
+for wide_zone, low, high in ((1 / 8, 1, 30), (1 / 4, 3, 70)):
     claims.add(
         f"drop of the walk's extraction rate, delta {wide_zone} (points)",
         drops["walk", (wide_zone, 0.1), "uniform"].mean,
@@ -1472,7 +1477,7 @@ for wide_zone, low, high in ((1 / 8, 4, 22), (1 / 4, 16, 45)):
         high=high,
         paper="up to 12 % (survey, setting not named)",
     )
-claims.add("largest drop against retraining (points)", retrained, high=6)
+claims.add("largest drop against retraining (points)", retrained, high=8)
 claims.add(
     "angle of the walk from afar, mean (degrees)",
     metrics.column(broken["walk, step 5"], "angle").mean(),
@@ -1481,7 +1486,7 @@ claims.add(
 claims.add(
     "drop left after walking from afar and averaging (points)",
     left.mean,
-    high=2.5,
+    high=4,
 )
 
 # %%
@@ -1489,12 +1494,11 @@ caught = {
     name: sum(flags[kind, name].sum() for kind in ("letters", "test digits"))
     for name in ("axes", "gradient", "search")
 }
-for name, low, high in (("axes", 0, 0.42), ("gradient", 0.45, 1.05)):
+for name, ends in {"axes": {"high": 0.7}, "gradient": {"low": 0.3}}.items():
     claims.add(
         f"MNIST: zone found by the probes along {name}, of the searched",
         caught[name] / caught["search"],
-        low=low,
-        high=high,
+        **ends,
     )
 claims.add(
     "MNIST, delta 1: true labels lost by benign clients (points)",
@@ -1505,7 +1509,7 @@ claims.add(
 claims.add(
     "KnockoffNets at delta 1: thief's loss less clients' loss (points)",
     knocked.mean - given_up,
-    high=5,
+    high=0,
 )
 claims.check()
 
@@ -1576,13 +1580,15 @@ for epsilon in (0.1, 1, 2):
 #   $\frac12 + \frac12 \sqrt{(e^{\epsilon} - 1) / (e^{\epsilon} + 1)}$, so
 #   that two answers shift the odds by $e^{\pm\epsilon}$ at most.
 # - Bisection is stopped at the zone for small budgets; for large ones an
-#   exact cache lets it through, and the keyed grid still does not.
+#   exact cache lets it through, and the keyed grid did not in this chapter.
 # - An exact cache falls to tiny shifts, one coin for a cell to bisection, and
 #   the grid, where features are many, to shifts of a third of a cell.
-# - The guarantee covers pairs of queries; an attacker who uses many at once,
-#   or walks from far away, gets the boundary all the same.
-# - With many features the axis probes miss most of the zone; the gradient
-#   finds more of it at less cost.
+# - The guarantee covers pairs of sensitive queries; an attacker who uses many
+#   at once, or walks from far away, gets close to the boundary all the same.
+# - What was tried here is no proof: which rows lie in the zone is answered
+#   without noise, and nothing in this chapter attacks that.
+# - With many features the axis probes see a small part of the zone's width;
+#   the gradient points straight across it, at less cost.
 #
 # ## References
 #
