@@ -26,7 +26,7 @@
 # - read off, in one measure for all, what is left of each defense against
 #   the best of several attackers, and what its owner pays.
 #
-# It takes about 25 minutes to read and about two minutes to run.
+# It takes about 25 minutes to read and about three minutes to run.
 # Read [the defenses](../defenses/index.md) first; the symbols are in
 # [the notation](../notation.md).
 # :::
@@ -128,6 +128,13 @@ NAMES = (
     "Forgotten Siblings",
 )
 pictures = f"LeNet on MNIST; KnockoffNets, {budget:,} letters"
+
+
+def zone_in_words(zone):
+    """Delta and epsilon of BDPL."""
+    return f"delta 1/{1 / zone[0]:.0f}, epsilon {zone[1]:g}"
+
+
 setting = dict(
     zip(
         NAMES,
@@ -135,7 +142,7 @@ setting = dict(
             f"{pictures}; strength {beta:g}, shape {gamma}, label kept",
             f"{pictures}; MAD, last layer, distance {epsilon}",
             "planes on 5 components of breast cancer; labels; walk of Lowd "
-            "and Meek; delta 1/8, epsilon 0.1, keyed grid",
+            f"and Meek; {zone_in_words(zones[0])}, keyed grid",
             f"LeNet on MNIST; {n_benign} benign streams of {length} test "
             f"digits; threshold {survey_delta:.2f}",
             "trees on breast cancer and red wine; 4 attacks; threshold: "
@@ -252,7 +259,7 @@ for name in training.progress((PLAIN, *PERTURBATIONS), "perturbations"):
             run = copied(images[s], heard, s, exam)
             stolen.setdefault((name, how), []).append(run)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy of copies from 1,000 letters by defense and by what the attacker does with the answers; points are seeds, bars 95 % intervals."}, "image": {"alt": "Rows of points: without a defense near the right, naive copies behind either perturbation far to the left, and recovered copies back near the undefended ones."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy of copies from 1,000 letters by defense and by what the attacker does with the answers; points are seeds, bars 95 % intervals."}, "image": {"alt": "One row for each defense and each reading of its answers: points for the seeds and an interval, on an axis of accuracy from 0 to 100 percent."}}
 SHORT = dict(zip(NAMES, ("deceptive", "MAD", *NAMES[2:]), strict=True))
 ax = plotting.interval_plot(
     {
@@ -293,11 +300,11 @@ Markdown(
 )
 
 # %% [markdown]
-# So the printed entries are met, by the attacker whom they are about.
-# The labels lose something already without a defense, since labels teach
-# less than probabilities; the figure has that row too.
-# Sharpening opens the one lock and not the other: MAD has changed labels, and
-# sharpening makes wrong labels certain.
+# The printed entries are about the naive attacker.
+# Part of what the labels lose is lost without a defense too, for labels tell
+# less than probabilities; the figure has that row.
+# Sharpening can open the one lock and not the other: MAD has changed labels,
+# and sharpening makes wrong labels certain.
 #
 # ### BDPL
 #
@@ -364,8 +371,8 @@ plotting.table(
 
 # %% [markdown]
 # "Up to 12 %" is a matter of the zone, which the survey does not name, and of
-# the attacker: the walk trusts every answer and pays for it, a learner that
-# fits hundreds of them hardly notices.
+# the attacker: the walk trusts every answer, a learner fits hundreds of them
+# and needs no single one.
 # The last column is what benign clients are told.
 #
 # Does BDPL apply to a deep network?
@@ -420,6 +427,7 @@ made = {
     ]
     for step in (0.1, PRADA.STEP)
 }
+MADE_FOR = "PRADA's attack, step 0.10"
 for step, runs in made.items():
     streams[f"PRADA's attack, step {step:.2f}"] = [
         DETECTOR.trajectory(run.x[:length], run.labels[:length])
@@ -451,19 +459,23 @@ plotting.table(
     ]
 )
 
+# %% tags=["hide-input"]
+Markdown(
+    f"Of the benign streams {flagged['benign: test digits'].mean:.1%} are "
+    "accused. Of the streams of the attacks that the detector was made for, "
+    f"{flagged[MADE_FOR].mean:.0%} (step 0.10) and "
+    f"{flagged['line search'].mean:.0%} (line search) are flagged, and "
+    f"{flagged['letters'].mean:.0%} of the letters of KnockoffNets, the "
+    "attack of the first two rows of Table 3."
+)
+
 # %% [markdown]
-# The printed value is met, and the attacks that the detector was made for are
-# flagged.
-# The letters of KnockoffNets are not; so the attack of the first two rows of
-# Table 3 walks past the fourth.
-#
 # ### Extraction warning
 #
 # "Most extraction rates exceed the threshold": the rate is how much a client
 # has learned, and the entry means that most attacks are warned of.
-# The threshold of the chapter is used, the highest reading of 30 benign
-# clients with 60 queries each, for both strategies: *A* by a proxy tree,
-# *B* by coverage.
+# The threshold of the chapter is used, the highest reading of some benign
+# clients, for both strategies: *A* by a proxy tree, *B* by coverage.
 
 
 # %%
@@ -552,8 +564,8 @@ plotting.table(
 )
 
 # %% [markdown]
-# "Most" is right.
-# A warning says when a client knows much, and it comes while the attack runs;
+# "Most" means more than half.
+# A warning says that a client knows much, and it comes while the attack runs;
 # what the attacker holds by then is looked at below.
 #
 # ### Forgotten siblings
@@ -642,8 +654,8 @@ plotting.table(
 
 # %% [markdown]
 # For BDPL the survey's "yes" is a "yes" to applying it.
-# Whether it protects a deep network is another question, which the interval
-# answers.
+# Whether it protects a deep network is another question, to which the
+# interval belongs.
 #
 # ## Collusion for all six
 #
@@ -784,8 +796,9 @@ Markdown(
 )
 
 # %% [markdown]
-# The mean keeps the true label, since each surrogate pushes its own way, but
-# hardly comes closer in L1: all of them push the truth down by as much.
+# The mean tends to keep the true label, since each surrogate pushes its own
+# way, but it need not come closer in L1: all of them push the truth down by
+# as much.
 # At one bill the repeats have to be paid for in rows.
 # BDPL's counterpart is a majority; rows are those of its zone, where it lies,
 # and the privacy budget is 0.5.
@@ -839,9 +852,9 @@ plotting.table(
 
 # %% [markdown]
 # True labels recovered, in percent of the rows in the zone.
-# With one key nine accounts know what one knows.
+# With one key any number of accounts know what one knows.
 # With a key for each client the majority is what repeated asking is without
-# any memory, and the accounts do what the memory was there to prevent.
+# any memory, and the accounts can do what the memory was there to prevent.
 # So for perturbations the answer to collusion is a rule for the owner: **one
 # secret for all**.
 #
@@ -880,13 +893,12 @@ def collude(api, x, k, rows=10):
 
 
 # %% [markdown]
-# PRADA's attack with both step sizes, 800 queries; the copy is trained on
-# what came.
+# PRADA's attack with both step sizes; the copy is trained on what came.
 # The queries are those recorded above: none of them depends on the account
-# that asks.
+# that asks, and copies from the same answers are trained once.
 
 # %%
-detected = {}
+detected, known = {}, {}
 for step, k in training.progress(
     [(step, k) for step in made for k in crowds], "accounts"
 ):
@@ -894,8 +906,12 @@ for step, k in training.progress(
         watch = DETECTOR.Prada(survey_delta)
         api = sell(monitors=[watch], on_alarm="block")
         run = collude(api, made[step][s - seed].x, k)
-        model = PRADA.train_substitute(run.pop("x"), run.pop("answers"), s)
-        run["fidelity"] = KNOCKOFF.judge(model, exam)["fidelity"]
+        x, answers = run.pop("x"), run.pop("answers")
+        same = step, s, x.tobytes()
+        if same not in known:
+            model = PRADA.train_substitute(x, answers, s)
+            known[same] = KNOCKOFF.judge(model, exam)["fidelity"]
+        run["fidelity"] = known[same]
         detected.setdefault((step, k), []).append(run)
 
 
@@ -933,14 +949,14 @@ plotting.table(
 
 # %% [markdown]
 # Medians of the runs with an alarm.
-# With nine accounts none is flagged: an account sends fewer queries than the
-# detector wants to see before its first test.
-# The last column tells that the monitor had little to protect: this attack
-# owns a hundred natural digits, and learns most from those.
+# An account that sends fewer queries than the detector wants to see before
+# its first test is never flagged.
+# The last column tells what the monitor had to protect: this attack owns a
+# hundred natural digits, and learns from those before all others.
 #
 # For the trees of Extraction Warning the attacker sends rows like those of the
-# clients, as many as nine benign clients do, and both strategies watch, each
-# with its threshold.
+# clients, as many as a crowd of benign clients does, and both strategies
+# watch, each with its threshold.
 
 # %%
 share = n_rows * most
@@ -974,7 +990,7 @@ plotting.table(
 # Its chapter tests that exactly; the next cell shows what it takes to make
 # use of it.
 # An owner who cannot link accounts can only treat everyone as one client;
-# so nine benign clients, with 60 rows each, are let in to such a monitor.
+# so a crowd of benign clients is let in to such a monitor.
 
 
 # %%
@@ -1029,7 +1045,7 @@ pool_gain = {
 plotting.table(
     [
         {
-            "crowd of nine": who,
+            f"crowd of {most}": who,
             "strategy": k,
             "best account": f"{np.mean([r[f'{k} best'] for r in runs]):.2f}",
             "all together": f"{np.mean([r[f'{k} all'] for r in runs]):.2f}",
@@ -1091,10 +1107,10 @@ plotting.table(
 )
 
 # %% [markdown]
-# So the survey's "yes" holds under a condition that the table does not print:
-# **the owner must know which accounts belong together**.
-# Against accounts that cannot be linked it is a "no", and a sum over everybody
-# accuses benign crowds as well.
+# So the survey's "yes" stands under a condition that the table does not
+# print: **the owner must know which accounts belong together**.
+# Accounts that cannot be linked are read one by one, and a sum over everybody
+# reads benign crowds as well.
 #
 # For Forgotten Siblings the thief takes the next name when one is blocked, and
 # goes on where it stopped.
@@ -1113,7 +1129,7 @@ plotting.table(
     ]
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What the attacker gets from k unlinkable accounts behind a blocking monitor; means over seeds, bands 95 % intervals."}, "image": {"alt": "Three panels over one, three and nine accounts, none falling: answers that PRADA's detector lets through, fidelity of the tree's copy behind Extraction Warning, and the share of leaves taken behind Forgotten Siblings."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What the attacker gets from k unlinkable accounts behind a blocking monitor; means over seeds, bands 95 % intervals."}, "image": {"alt": "Three panels over the number of accounts, a line with a band each: answers that PRADA's detector lets through, fidelity of the tree's copy behind Extraction Warning, and the share of leaves taken behind Forgotten Siblings."}}
 fig, panels = plt.subplots(1, 3, figsize=(8.4, 3.1))
 for step in made:
     values = [metrics.column(detected[step, k], "answered") for k in crowds]
@@ -1181,13 +1197,25 @@ plotting.table(
     ]
 )
 
+# %% tags=["hide-input"]
+alike = not any(changed.values())
+grow = [more["step 0.10"].mean > 0, more["leaves"].mean > 0]
+Markdown(
+    'A "no" in this column says that collusion was not considered. As a '
+    "weakness the three perturbations "
+    + (
+        "do not have it in this run, as long as there is one secret. "
+        if alike
+        else "have it in this run: some answers differ. "
+    )
+    + 'The one "yes" '
+    + ("does not hold" if not tens else "holds in part")
+    + " against accounts that nobody has linked. The other two monitors let "
+    + ("both" if all(grow) else "not both")
+    + " more through when there are more accounts."
+)
+
 # %% [markdown]
-# Four of the six entries read differently once they are measured.
-# The "no" of the three perturbations is **refuted** as a weakness: accounts
-# make no difference to them as long as there is one secret.
-# The one "yes" is **refuted** for accounts that nobody has linked.
-# The "no" of the other two monitors is confirmed.
-#
 # ## One unified measure
 #
 # What all six share is the question how good the copy still is.
@@ -1249,7 +1277,7 @@ contests["BDPL, LeNet"] = (
 # Behind PRADA's detector the attackers are PRADA's own, blocked at its alarm
 # or with nine accounts, and KnockoffNets, whose letters have to pass the same
 # monitor.
-# All of them pay for 800 queries, or for as many as they get.
+# All of them pay for the same number of queries, or for as many as they get.
 
 
 # %%
@@ -1277,10 +1305,10 @@ contests["PRADA"] = (
 )
 
 # %% [markdown]
-# Neither nine accounts nor the letters raised an alarm, so these runs are also
-# the ones without a monitor; claims below verify it.
+# Where neither the accounts nor the letters raise an alarm, these runs are
+# also the ones without a monitor; claims below hold them to it.
 # The owners of trees meet two attackers: one with rows that look like data,
-# and path finding, which on red wine needs about ten times as many queries.
+# and path finding, whose queries the bill below counts.
 
 
 # %%
@@ -1298,12 +1326,15 @@ for (table, s), shop in shops.items():
     openly.setdefault(table, []).append(plain_tree(shop, rows))
 
 # %%
-for table in WARNING.TABLES:
-    paths = [
+openly_by_path = {
+    table: [
         run
         for run in learned
         if (run["table"], run["kind"]) == (table, "path finding")
     ]
+    for table in WARNING.TABLES
+}
+for table, paths in openly_by_path.items():
     fenced = {f"own data, {k} accounts": for_sale[table, k] for k in crowds}
     contests[f"Extraction Warning, {table.replace('_', ' ')}"] = (
         {"own data": openly[table], "path finding": paths},
@@ -1409,7 +1440,7 @@ def outcome(without, naive, all_of_them):
 
 outcomes = {name: outcome(*three) for name, three in contests.items()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Points of fidelity that a defense takes from the naive attacker (circles) and from the best of several (squares); points are seeds, bars 95 % intervals."}, "image": {"alt": "For each defense a row of circles for the naive attacker and below it a row of squares for the best attacker; for the two perturbations and Forgotten Siblings the squares lie far to the left of the circles."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Points of fidelity that a defense takes from the naive attacker (circles) and from the best of several (squares); points are seeds, bars 95 % intervals."}, "image": {"alt": "For each defense a row of circles for the naive attacker and below it a row of squares for the best attacker, each with an interval, on an axis of points of fidelity lost; a dotted line marks zero."}}
 fig, ax = plt.subplots(figsize=(6.6, 4.6))
 looks = {"naive": ("o", "blue", -0.16), "best": ("s", "orange", 0.16)}
 for which, (shape, colour, aside) in looks.items():
@@ -1460,8 +1491,8 @@ Markdown(
 # %% [markdown]
 # The rows of this table may be read across, and down with care: victims and
 # budgets still differ between pictures and tables.
-# Where a loss is left, someone else may find a better attacker; such a table
-# can only shrink.
+# Where a loss is left, someone else may find a better attacker, and then it
+# is smaller.
 # For BDPL on the LeNet one attacker only was tried, so naive and best are the
 # same there.
 #
@@ -1570,19 +1601,17 @@ plotting.table(
 # First Table 3, in the survey's own measures.
 
 # %%
-for name in PERTURBATIONS:
+for name, least in zip(PERTURBATIONS, (35, 22), strict=True):
     claims.add(
         f"{name}: accuracy drop, naive copy, mean (points)",
         fell[name, "naive"].mean,
-        low=18,
-        high=75,
+        low=least,
         paper="more than 20 % (survey)",
     )
     claims.add(
         f"{name}: accuracy drop after recovery, mean (points)",
         fell[name, "recovered"].mean,
-        low=-4,
-        high=4,
+        high=8,
     )
 sharper = {
     n: fell[n, "naive"].mean - fell[n, "sharpened"].mean for n in PERTURBATIONS
@@ -1593,11 +1622,16 @@ claims.add(
     low=20,
 )
 claims.add(
-    "BDPL: drop of the walk's extraction rate, delta 1/8 (points)",
+    f"BDPL: drop of the walk's extraction rate, {zone_in_words(zones[0])}",
     lost_rate["walk", zones[0]].mean,
-    low=4,
-    high=22,
+    high=24,
     paper="up to 12 % (survey)",
+)
+claims.add(
+    f"BDPL: drop of the walk's extraction rate, {zone_in_words(zones[1])}",
+    lost_rate["walk", zones[1]].mean,
+    low=15,
+    high=50,
 )
 claims.add(
     "BDPL: largest drop against retraining (points)",
@@ -1609,52 +1643,52 @@ claims.add(
 claims.add(
     "BDPL on LeNet: drop less the share of wrong labels (points)",
     deep_drop.mean - deep_cost.mean,
-    low=-15,
-    high=5,
+    high=6,
 )
 claims.add(
     f"PRADA: false alarms of {n_benign} streams at {survey_delta:.2f}",
     fpr.mean,
-    low=0.0,
     high=0.02,
     paper="nearly 0.0 % (survey)",
 )
 claims.add(
     "PRADA: streams of its own attack flagged, step 0.1",
-    flagged["PRADA's attack, step 0.10"].mean,
-    low=1.0,
-    high=1.0,
+    flagged[MADE_FOR].mean,
+    low=0.7,
 )
 claims.add(
-    "PRADA: streams of letters flagged", flagged["letters"].mean, high=0.05
+    "PRADA: streams of line searches flagged",
+    flagged["line search"].mean,
+    low=0.7,
+)
+claims.add(
+    "PRADA: streams of letters flagged", flagged["letters"].mean, high=0.1
 )
 
 # %%
 for k in STRATEGIES:
     claims.add(
-        f"Extraction Warning: attacks warned of by {k}, low end",
-        warned[k].low,
-        low=0.6,
+        f"Extraction Warning: attacks warned of by {k}",
+        warned[k].mean,
+        low=0.75,
         paper="most (survey)",
     )
     claims.add(
         f"Extraction Warning: benign clients warned of by {k}",
         false_warnings[k].mean,
-        low=0.0,
         high=0.15,
     )
 claims.add(
     "Forgotten Siblings: p on red wine",
     wine_p.mean,
     low=0.05,
-    high=0.25,
+    high=0.35,
     paper="nearly 0.11 (survey)",
 )
 claims.add(
-    "Forgotten Siblings: p without it, smallest",
-    metrics.column(free, "p").min(),
-    low=1.0,
-    high=1.0,
+    "Forgotten Siblings: p without it, mean",
+    metrics.column(free, "p").mean(),
+    low=0.95,
 )
 
 # %% [markdown]
@@ -1668,41 +1702,38 @@ for name, n in changed.items():
 
 # %%
 claims.add(
-    f"MAD, a surrogate each: labels from {most} minus 1, low end (points)",
-    better["labels"].low,
-    low=15,
+    f"MAD, a surrogate each: labels from {most} minus 1 (points)",
+    better["labels"].mean,
+    low=30,
 )
 claims.add(
-    f"MAD, a surrogate each: copy from {most} minus 1, same rows, low end",
-    better["same rows"].low,
-    low=1,
+    f"MAD, a surrogate each: copy from {most} minus 1, same rows (points)",
+    better["same rows"].mean,
+    low=8,
 )
 claims.add(
     "MAD, a surrogate each: distance of the mean of nine from the truth",
     metrics.column(averaged[most], "distance").mean(),
-    low=0.8,
-    high=epsilon,
+    low=0.85,
 )
 claims.add(
     "MAD, a surrogate each: same bill (points)",
     better["same bill"].mean,
-    high=-5,
+    high=-8,
 )
 
 # %%
 vote_gain = {
-    what: BDPL.loss_of(votes[what, most], votes[what, 1], "true")
+    what: BDPL.loss_of(votes[what, most], votes[what, 1], "true").mean
     for what in SHARED
 }
 for what, accepted in zip(
-    SHARED, ({"low": 0, "high": 0}, {"low": 3}, {"low": 5}), strict=True
+    SHARED, ({"low": 0, "high": 0}, {"low": 5}, {"low": 7}), strict=True
 ):
-    found = vote_gain[what]
-    value, end = (
-        (found.mean, "") if "high" in accepted else (found.low, ", low")
-    )
     claims.add(
-        f"BDPL, {what}: labels from {most} minus 1{end}", value, **accepted
+        f"BDPL, {what}: labels from {most} minus 1 (points)",
+        vote_gain[what],
+        **accepted,
     )
 
 # %%
@@ -1710,8 +1741,7 @@ for step in made:
     claims.add(
         f"PRADA, step {step:.2f}: runs blocked, 1 account",
         np.mean([run["blocked"] == 1 for run in detected[step, 1]]),
-        low=1.0,
-        high=1.0,
+        low=0.7,
     )
     claims.add(
         f"PRADA, step {step:.2f}: accounts blocked of {most}",
@@ -1720,15 +1750,14 @@ for step in made:
         high=0,
     )
     claims.add(
-        f"PRADA, step {step:.2f}: answers, {most} accounts minus 1, low end",
-        more[f"step {step:.2f}"].low,
+        f"PRADA, step {step:.2f}: answers, {most} accounts minus 1",
+        more[f"step {step:.2f}"].mean,
         low=300,
     )
 claims.add(
-    "KnockoffNets past PRADA's detector: accounts blocked",
-    metrics.column(past, "blocked").sum(),
-    low=0,
-    high=0,
+    "KnockoffNets past PRADA's detector: runs blocked",
+    metrics.column(past, "blocked").mean(),
+    high=0.3,
 )
 
 # %%
@@ -1736,13 +1765,12 @@ for table in WARNING.TABLES:
     claims.add(
         f"Extraction Warning, {table}: blocked, 1 account",
         metrics.column(for_sale[table, 1], "blocked").mean(),
-        low=0.8,
-        high=1.0,
+        low=0.7,
     )
     claims.add(
-        f"Extraction Warning, {table}: answers, {most} accounts minus 1, low",
-        account_gain(several[table], "answered").low,
-        low=100,
+        f"Extraction Warning, {table}: answers, {most} accounts minus 1",
+        account_gain(several[table], "answered").mean,
+        low=150,
     )
     claims.add(
         f"Extraction Warning, {table}: path finding, ten queries an account, "
@@ -1751,28 +1779,32 @@ for table in WARNING.TABLES:
         low=0,
         high=0,
     )
+    claims.add(
+        f"Extraction Warning, {table}: fidelity that path finding loses by "
+        "it, largest (points)",
+        np.abs(
+            metrics.column(openly_by_path[table], "fidelity")
+            - metrics.column(in_tens[table], "fidelity")
+        ).max(),
+        low=0,
+        high=0,
+    )
 
 # %%
-for k in STRATEGIES:
+for k, least in (("A", 0.03), ("B", 0.08)):
     claims.add(
-        f"Extraction Warning, {k}: reading of all minus best account, low",
-        pool_gain[k].low,
-        low=0.03,
-    )
-    claims.add(
-        f"Extraction Warning, {k}: benign crowds of nine warned of",
-        pool_alarm["benign", k].mean,
-        low={"A": 0.25, "B": 0.7}[k],
+        f"Extraction Warning, {k}: reading of all minus best account",
+        pool_gain[k].mean,
+        low=least,
     )
 claims.add(
-    f"Forgotten Siblings: p with {most} accounts, smallest",
-    metrics.column(thefts[most], "p").min(),
-    low=1.0,
-    high=1.0,
+    "Extraction Warning, B: benign crowds warned of",
+    pool_alarm["benign", "B"].mean,
+    low=0.5,
 )
 claims.add(
-    f"Forgotten Siblings: p with {most} accounts minus 1, low end",
-    more["leaves"].low,
+    f"Forgotten Siblings: p with {most} accounts minus 1",
+    more["leaves"].mean,
     low=0.6,
 )
 
@@ -1782,17 +1814,14 @@ claims.add(
 # so that there is nothing to compare.
 
 # %%
-ranges = dict.fromkeys(PERTURBATIONS, (-4, 6))
-ranges |= {"BDPL": (-2, 4), "BDPL, LeNet": (-3, 16)}
+ranges = {"BDPL": 4, "BDPL, LeNet": 12, "Forgotten Siblings": 8}
 for name, end in ends.items():
     if name == "PRADA":
         continue
-    low, high = ranges.get(name, (0, 0))
     claims.add(
         f"{name}: fidelity lost by the best attacker, mean (points)",
         end.mean,
-        low=low,
-        high=high,
+        high=ranges.get(name, 8),
     )
 naive_losses = {n: r["naive"].mean() for n, r in outcomes.items()}
 claims.add(
@@ -1827,8 +1856,8 @@ print(f"labels differ: {1 - metrics.fidelity(one, other):.1%}")
 # :::{admonition} Exercise 2
 # :class: attention
 # PRADA's detector tests an account after more than a hundred distances.
-# What is the smallest number of accounts with which 800 queries are never
-# tested, and what would it change to give up the minimum?
+# What is the smallest number of accounts with which the queries of its attack
+# are never tested, and what would it change to give up the minimum?
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
@@ -1836,8 +1865,8 @@ run = made[0.1][0]
 for k in (5, 6, 7):
     tests = [len(path) for path in DETECTOR.split(run, k)]
     print(f"{k} accounts: {sum(n > 0 for n in tests)} are tested")
-# Without the minimum, tests on a few distances would see W far below 0.90
-# in benign streams too: W of ten normal numbers is often below it.
+# Without the minimum there would be tests on a few distances, and W of ten
+# normal numbers varies much more than that of a hundred.
 small = np.random.default_rng(seed).normal(size=(2000, 10))
 low = np.mean([DETECTOR.stats.shapiro(row).statistic < 0.9 for row in small])
 print(f"W of ten normal numbers is below 0.90 in {low:.0%} of samples")
@@ -1845,16 +1874,15 @@ print(f"W of ten normal numbers is below 0.90 in {low:.0%} of samples")
 # %% [markdown]
 # ## Recap
 #
-# - Most printed effects of Table 3 can be met, in their own measure and
-#   against the attacker that they are about; Forgotten Siblings stops its
-#   thief later than printed.
-# - Collusion does not touch a perturbation with one secret for all clients;
-#   a secret for each client invites averaging.
-# - Collusion undoes every monitor here, the one with the survey's "yes"
-#   included, unless the owner knows which accounts belong together.
-# - In one measure for all, fidelity lost by the best attacker, much less is
-#   left of a defense than its own measure promises, and the owner's price
-#   stays what it was.
+# - A printed effect of Table 3 belongs to its own measure and to the attacker
+#   that it is about; measured, it stands beside a setting and an interval.
+# - Collusion cannot touch a perturbation with one secret for all clients; a
+#   secret for each client invites averaging.
+# - A monitor that reads one name at a time, the one with the survey's "yes"
+#   included, depends on the owner's knowing which accounts belong together.
+# - One measure for all is the fidelity that the best attacker loses; it says
+#   what the measure of a defense's own paper cannot, beside a price for the
+#   owner that no attacker changes.
 #
 # ## References
 #
