@@ -9,7 +9,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from mexutils import BudgetExceeded, PredictionAPI, load_chapter
+from mexutils import BudgetExceeded, PredictionAPI, datasets, load_chapter
 
 chapter = load_chapter("attacks/stealml")
 
@@ -160,6 +160,34 @@ def test_network_is_recovered_and_matched():
     assert chapter.relative_error(found.output, output) < 1e-5
 
 
+@pytest.mark.parametrize("losses", [[3.0, 1.0, 2.0], [0.5, 0.7, 0.6]])
+def test_the_best_of_all_starts_is_kept(monkeypatch, losses):
+    starts, left = [], iter(losses)
+
+    def minimise(objective, start, steps):
+        starts.append(start)
+        return np.full(start.size, float(len(starts))), next(left)
+
+    monkeypatch.setattr(chapter, "minimise", minimise)
+    p = softmax(np.zeros((4, C)), axis=1)
+    copy = chapter.fit_network(table(4)[0], p, 2, restarts=3)
+    assert len(starts) == 3 and not np.array_equal(starts[0], starts[1])
+    best = 1 + np.argmin(losses)
+    assert (copy.hidden == best).all() and (copy.output == best).all()
+
+
+def test_no_start_after_one_that_arrived(monkeypatch):
+    starts = []
+
+    def minimise(objective, start, steps):
+        starts.append(start)
+        return start, 1e-12
+
+    monkeypatch.setattr(chapter, "minimise", minimise)
+    chapter.fit_network(table(4)[0], np.full((4, C), 1 / C), 2)
+    assert len(starts) == 1
+
+
 def test_matching_undoes_any_order_and_signs():
     rng = np.random.default_rng(0)
     original = chapter.NetworkModel(
@@ -207,6 +235,33 @@ def test_exact_answers_need_no_repair(multi):
     for solve in (chapter.fit_softmax, chapter.solve_weighted):
         theta = chapter.remove_shift(solve(x, p))
         assert chapter.relative_error(theta, truth) < 1e-5
+
+
+def test_a_clipped_zero_is_half_a_step():
+    # One input at -1, 0 and 1; the zeros stand for 0.05, the rest is linear.
+    x, p = np.array([[-1.0], [0.0], [1.0]]), np.array([[1, 0], [1, 1], [0, 1]])
+    theta = chapter.solve_clipped(x, p / p.sum(axis=1, keepdims=True), 1)
+    np.testing.assert_allclose(theta[0], 0)
+    np.testing.assert_allclose(theta[1], [np.log(20), 0], atol=1e-12)
+
+
+def test_moving_rounded_answers_pays():
+    # With one decimal, a plain fit believes in answers that are not meant.
+    gains = []
+    for seed in range(4):
+        model = LogisticRegression(C=10).fit(*table(seed=seed))
+        truth = chapter.remove_shift(theta_of(model))
+        x = table(100, seed=10 + seed)[0]
+        p = PredictionAPI(model.predict_proba, decimals=1).query(x)
+        plain, repaired = (
+            chapter.relative_error(
+                chapter.remove_shift(chapter.fit_softmax(x, p, decimals)),
+                truth,
+            )
+            for decimals in (None, 1)
+        )
+        gains.append(plain / repaired)
+    assert np.mean(gains) > 1.2
 
 
 # Labels only
@@ -267,6 +322,59 @@ def test_retraining_keeps_its_budget(method):
     assert 250 <= api.rows <= 300
     x = table(2000, seed=5)[0]
     assert (copy.predict(x) == plane(w, 0.1)(x)).mean() > 0.96
+
+
+class Fixed:
+    """A model that is what it is, whatever it learns from."""
+
+    def __init__(self, w, beta):
+        self.w, self.beta = w, beta
+        self.predict = plane(w, beta)
+
+    def __call__(self, x, y):
+        return self
+
+    def distance(self, x):
+        return np.abs(x @ self.w + self.beta) / np.linalg.norm(self.w)
+
+
+def test_rows_near_the_boundary_are_near_it():
+    model = Fixed(np.array([1.0, -1.0, 0.5, 0.2, 0.0]), 0.1)
+    rng = np.random.default_rng(0)
+    x = chapter.near_boundary(model, D, 200, rng)
+    assert x.shape == (200, D)
+    # Twelve halvings of a pair that is at most the diagonal apart.
+    assert model.distance(x).max() <= np.sqrt(4 * D) / 2**12
+
+
+def test_line_searches_end_at_the_boundary():
+    model = Fixed(np.array([1.0, -1.0, 0.5, 0.2, 0.0]), 0.1)
+    calls = []
+
+    def query(x):
+        calls.append(x)
+        return model.predict(x)
+
+    chapter.retrain_line_search(OnlyQuery(query), D, 400, model, gap=0.01)
+    distances = [model.distance(x) for x in calls[1:]]
+    # The last row of each search halves a gap of at most two hundredths.
+    assert distances[-1].max() <= 0.02 < np.median(distances[0])
+    assert len({len(x) for x in calls[1:]}) == 1  # every pair, every round
+
+
+def test_a_quarter_of_the_adaptive_rows_is_uniform():
+    model, calls = Fixed(np.array([1.0, -1.0, 0.5, 0.2, 0.0]), 0.1), []
+
+    def query(x):
+        calls.append(x)
+        return model.predict(x)
+
+    chapter.retrain_adaptive(OnlyQuery(query), D, 1000, model)
+    assert [len(x) for x in calls] == [200] * 5
+    for x in calls[1:]:
+        close = model.distance(x) < 2e-3
+        assert 0.75 <= close.mean() < 0.78
+        assert x[~close].std(axis=0).min() > 0.4  # uniform: 0.58
 
 
 @pytest.mark.parametrize(
@@ -361,6 +469,12 @@ def test_partial_rows_stop_at_the_node_that_asks():
     assert oracle.ledger.queries == 3
 
 
+def test_laplace_is_added_to_every_class():
+    answers = chapter.node_answers(TWICE, 1.0)
+    np.testing.assert_allclose(answers[0], [1, 32 / 63])
+    np.testing.assert_allclose(answers[5], [0, 14 / 16])
+
+
 @pytest.mark.parametrize("find", ["by_halving", "one_by_one"])
 def test_a_feature_split_twice_needs_the_rescan(find):
     find, oracle = getattr(chapter, find), chapter.TreeOracle(TWICE)
@@ -430,6 +544,74 @@ def test_random_trees_leaf_by_leaf(seed):
     x = table(3000, seed=9)[0]
     assert (chapter.predict_tree(tree, x) == model.predict(x)).all()
     assert (chapter.predict_boxes(boxes, x) == model.predict(x)).mean() > 0.98
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_threshold_is_the_middle_of_its_gap(seed):
+    model = DecisionTreeClassifier(max_leaf_nodes=12, random_state=seed)
+    model.fit(*table(300, seed=seed))
+    ends = -np.ones(D), np.ones(D)
+    for precision in (0.02, 1e-3):
+        tree = chapter.tree_top_down(
+            chapter.TreeOracle(model, laplace=1.0), *ends, precision
+        )
+        error = chapter.threshold_error(tree, model)
+        assert 0 < error <= precision / 2 + 1e-6
+
+
+def test_the_threshold_error_knows_a_split_that_was_found_twice():
+    def split(feature, threshold, left, right):
+        return chapter.Split(feature, threshold, left, right)
+
+    leaf = chapter.Leaf(0, 1.0)
+    lower = split(0, -0.3, leaf, leaf)
+    whole = split(0, 0.5, split(1, 0.2, lower, leaf), leaf)
+    twice = split(0, 0.5, split(1, 0.2, lower, lower), leaf)
+    moved = split(0, 0.5, split(1, 0.25, lower, leaf), leaf)
+    error = chapter.threshold_error
+    assert error(whole, TWICE) == error(twice, TWICE) == 0
+    assert error(moved, TWICE) == pytest.approx(0.05)
+    assert error(split(0, 0.5, lower, leaf), TWICE) == np.inf  # 1 is missing
+    assert error(split(1, 0.2, leaf, leaf), TWICE) == np.inf
+    assert error(leaf, TWICE) == np.inf
+    # A threshold that nobody has counts, whichever tree it is in.
+    made_up = split(
+        0, 0.5, split(1, 0.2, lower, leaf), split(0, 0.9, leaf, leaf)
+    )
+    assert error(made_up, TWICE) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("name", "up", "skipping", "down"),
+    [("iris", 160, 150, 112), ("wine", 342, 287, 150)],
+)
+def test_memory_and_halving_keep_the_bill_small(name, up, skipping, down):
+    # Without the border memory wine costs 531, one by one 255.
+    model = DecisionTreeClassifier(random_state=0)
+    model.fit(*datasets.tabular(name, 0).train)
+    d = model.n_features_in_
+    x, y = np.random.default_rng(0).uniform(-1, 1, (3000, d)), None
+    y = model.predict(x)
+    for attack, limit, options in (
+        (chapter.tree_bottom_up, up, {}),
+        (chapter.tree_bottom_up, skipping, {"skip": True}),
+        (chapter.tree_top_down, down, {}),
+    ):
+        oracle = chapter.TreeOracle(model, laplace=1.0)
+        copy = attack(oracle, -np.ones(d), np.ones(d), **options)
+        boxes = isinstance(copy, list)
+        predict = chapter.predict_boxes if boxes else chapter.predict_tree
+        assert (predict(copy, x) == y).mean() > 0.99
+        assert oracle.ledger.queries <= limit
+
+
+def test_halving_falls_back_where_nodes_that_answer_alike_mislead_it():
+    # All four change the answer, and so does 1; but 0 and 1 together lead to
+    # another node that happens to answer as the first.
+    def changes(features):
+        return features in ([0, 1, 2, 3], [1])
+
+    assert chapter.by_halving([0, 1, 2, 3], changes) == 1
 
 
 def test_halving_asks_a_logarithm_and_finds_the_same():
