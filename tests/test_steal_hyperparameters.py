@@ -328,9 +328,94 @@ def test_the_adaptive_attacker_sees_through_rounding():
     assert np.mean(adaptive) < np.mean(plain) / 3
 
 
+def test_zeros_of_the_lasso_are_no_equations_after_rounding_either():
+    learner, errors = chapter.LEARNERS["LASSO"], []
+    for seed in range(5):
+        x, y = data("LASSO", n=100, d=8, seed=seed)
+        x = x @ np.diag(np.arange(1.0, 9))
+        y = x[:, :3] @ [0.5, -0.3, 0.2] + np.random.default_rng(seed).normal(
+            size=100
+        )
+        exact = learner.train(x, y, [60.0])
+        assert not exact[0].all()
+        parameters = chapter.rounded(exact, 3)
+        weights = chapter.steal_rounded(learner, x, y, *parameters).weights
+        errors.append(chapter.relative_error(weights, 60.0))
+    assert np.mean(errors) < 0.03
+
+
+def test_the_curvature_of_the_adaptive_attack_is_that_of_its_guess():
+    # Classes that can be separated: the penalty is most of the curvature.
+    learner, errors = chapter.LEARNERS["L2 logistic"], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(40, 20)) @ np.diag(np.linspace(0.1, 2, 20))
+        y = np.sign(x @ rng.normal(size=20))
+        parameters = chapter.rounded(learner.train(x, y, [0.5]), 2)
+        weights = chapter.steal_rounded(learner, x, y, *parameters).weights
+        errors.append(chapter.relative_error(weights, 0.5))
+    assert np.mean(errors) < 0.05
+
+
 def test_rounding_keeps_a_missing_bias_missing():
     w, bias = chapter.rounded((np.array([0.126, -0.124]), None), 2)
     assert (w.tolist(), bias) == ([0.13, -0.12], None)
+
+
+def test_rounding_moves_the_bias_too():
+    w, bias = chapter.rounded((np.array([0.126, -0.124]), 0.256), 2)
+    assert (w.tolist(), float(bias)) == ([0.13, -0.12], 0.26)
+
+
+def test_the_utility_lost_by_hand():
+    x, y = np.array([[1.0], [2.0], [-1.0], [-2.0]]), np.array([1.0, 1, -1, -1])
+    exact, moved = (np.array([1.0]), 0.0), (np.array([1.0]), 1.5)
+    # Scores 2.5, 3.5, 0.5, -0.5: one of four is wrong.
+    lost = chapter.utility_loss("L2 logistic", x, y, moved, exact)
+    assert lost == pytest.approx(0.25)
+    # Errors 0, 1, 0, 1 against 1.5, 2.5, 1.5, 0.5 (squares: 2 and 11).
+    lost = chapter.utility_loss("ridge", x, y, moved, exact)
+    assert lost == pytest.approx(11 / 2 - 1)
+
+
+def test_cross_validation_scores_rows_that_it_did_not_train_on():
+    # Labels are noise and inputs many: trained rows prefer the least weight.
+    candidates, folds = np.logspace(-3, 3, 7), 3
+    for seed in range(3):
+        x, y = data("L2 logistic", n=60, d=30, seed=seed)
+        y = np.random.default_rng(seed).permutation(y)
+        fold = np.arange(60) % folds
+        scores = [
+            sum(
+                LogisticRegression(C=1 / (2 * weight), tol=1e-8, max_iter=1000)
+                .fit(x[fold != k], y[fold != k])
+                .score(x[fold == k], y[fold == k])
+                for k in range(folds)
+            )
+            for weight in candidates
+        ]
+        _, chosen = chapter.service_tunes(x, y, candidates, folds)
+        assert chosen == candidates[np.argmax(scores)]
+        assert chosen > candidates[0] or seed  # not what trained rows say
+
+
+def test_m3_trains_all_rows_with_the_stolen_weight(monkeypatch):
+    x, y = data("L2 logistic", n=200)
+    calls, train = [], chapter.service_trains
+    monkeypatch.setattr(
+        chapter,
+        "service_trains",
+        lambda x, y, weight: (
+            calls.append((len(y), weight)) or train(x, y, weight)
+        ),
+    )
+    candidates = [0.3, 3.0]
+    ways = chapter.tune_steal_retrain(x, y, x, y, 0.25, candidates, 2, 0)
+    rows, weight = calls[-1]
+    assert {n for n, _ in calls[:-1]} == {25, 50} and rows == 200
+    assert weight == pytest.approx(ways["weight"], rel=1e-4)
+    large = train(x, y, ways["weight"])
+    assert ways["M3"] == chapter.hits(x, y, *large)
 
 
 def test_the_service_tunes_and_the_client_steals():

@@ -24,10 +24,10 @@
 # - Translate scikit-learn's `alpha` and `C` into one weight.
 # - Repair the hinge loss, where the gradient is not unique.
 # - Tell from the residual whether an answer deserves trust.
-# - Predict the error, blur it by rounding, and see through the blur.
+# - Predict the error, blur it by rounding, and try to see through the blur.
 # - Train, steal, retrain: tune on a fiftieth of the rows, train on all.
 #
-# About 35 minutes; read [the setting](../setting.ipynb) first, and
+# About 35 minutes to read; see [the setting](../setting.ipynb) first, and
 # [StealML](stealml.ipynb) for where parameters come from.
 # :::
 
@@ -835,7 +835,7 @@ trials = pd.DataFrame(
     for s in seeds
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative error of the stolen weight against the true one. Lines: geometric mean over the splits; bands: smallest to largest error."}, "image": {"alt": "Three panels of falling lines on logarithmic axes: regressions from 1e-9 down to 1e-15, logistic regressions between 1e-8 and 1e-15, support vector machines with the squared hinge near 1e-8 and with the hinge near 1e-15"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative error of the stolen weight against the true one. Lines: geometric mean over the splits; bands: smallest to largest error."}, "image": {"alt": "Three panels on logarithmic axes, regressions, logistic regressions and support vector machines: relative error of the stolen weight against the true weight, a line and a band for each learner"}}
 groups = {
     "regressions": REGRESSIONS,
     "logistic regressions": LOGISTIC,
@@ -866,11 +866,11 @@ Markdown(
     f"{len(trials)} thefts, and the largest error of a regression is "
     f"{worst[list(REGRESSIONS)].max():.0e}, of a logistic regression "
     f"{worst[list(LOGISTIC)].max():.0e}, of a machine with the squared hinge "
-    f"{max(worst['squared hinge'], worst['kernel, squared hinge']):.0e}. For "
-    "the regressions it falls as the weight grows, since the penalty then "
-    "pulls harder and rounding in the gradient matters less; the others show "
-    "where their solvers stopped. The two weights of the elastic net are "
-    f"told apart well: no condition number is above {condition:.0f}."
+    f"{max(worst['squared hinge'], worst['kernel, squared hinge']):.0e}. "
+    "Where training has a closed form, only rounding in the gradient is left "
+    "to err, and it matters less the harder the penalty pulls; the others "
+    "show where their solvers stopped. The equations for the two weights of "
+    f"the elastic net have a condition number of {condition:.1f} at most."
 )
 
 # %% tags=["hide-input"]
@@ -881,9 +881,9 @@ Markdown(
         f"{name} at *λ* = {weight:g} on {n} of {n_seeds} splits"
         for (name, weight), n in counts.items()
     )
-    + ". The first kind has no parameters left: a penalty so strong sets all "
-    "of them to zero, and so would any stronger one. The second kind is the "
-    "subject of the next section."
+    + ". An $\\ell_1$ penalty may be so strong that it sets all parameters to "
+    "zero, and so would any stronger one. Why the hinge may be refused is "
+    "the subject of the next section."
 )
 
 # %% [markdown]
@@ -931,7 +931,7 @@ def hinge_errors(c: float, seed: int) -> dict:
 hinge_costs = [0.01, 0.1, 1.0, 10.0]
 hinge = pd.DataFrame(hinge_errors(c, s) for c in hinge_costs for s in seeds)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Linear support vector machine with the hinge loss: error with and without the shares of the rows on the margin. Each point is a split."}, "image": {"alt": "Two clouds of points against C on logarithmic axes: ignoring the margin rows errs by a few to more than a hundred percent, the corrected attack by 1e-16 to 1e-13"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Linear support vector machine with the hinge loss: error with and without the shares of the rows on the margin. Each point is a split."}, "image": {"alt": "Two sets of points, margin rows ignored and their shares solved for, on logarithmic axes: relative error against C, a point for each split"}}
 figure, ax = plt.subplots()
 labels = {
     "ignored": "margin rows ignored",
@@ -952,13 +952,13 @@ wild = hinge[hinge.C > 1]
 Markdown(
     f"For *C* ≤ 1 the naive attack errs by {tame.ignored.min():.0%} to "
     f"{tame.ignored.max():.0%}; with the shares the largest error is "
-    f"{tame.corrected.max():.0e}. The number of rows on the margin grows from "
-    f"{hinge['margin rows'].min()} to {hinge['margin rows'].max()}. At "
-    f"*C* = 10, {wild.corrected.isna().sum()} of {len(wild)} splits have no "
-    "answer: no row violates the margin any more. Then every force comes from "
-    "rows with unknown shares, and half the weight with half the shares "
-    "balances as well. The attacker is told so; only an upper bound on *λ* "
-    "remains."
+    f"{tame.corrected.max():.0e}. Between {hinge['margin rows'].min()} and "
+    f"{hinge['margin rows'].max()} rows lie on the margin. At *C* = 10, "
+    f"{wild.corrected.isna().sum()} of {len(wild)} splits have no answer. "
+    "Where no row violates the margin, every force comes from rows with "
+    "unknown shares, and half the weight with half the shares balances as "
+    "well. The attacker is told so; all that could still be had is an upper "
+    "bound on *λ*."
 )
 
 # %% [markdown]
@@ -1018,7 +1018,7 @@ def error_bar(residual, equations: int):
     return rho / np.sqrt((1 - rho**2) * (equations - 1))
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Networks stopped early and late: what the attacker sees (residual) against what it does not see (error). Each point is a network; the line is the rule of thumb."}, "image": {"alt": "Points on logarithmic axes rising from residual 1e-13 and error 1e-15 for Newton over 1e-6 and 1e-8 for 3000 steps to residuals between a tenth and one with errors from a tenth of a percent to about a hundred percent, along the line of the rule of thumb"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Networks stopped early and late: what the attacker sees (residual) against what it does not see (error). Each point is a network; the line is the rule of thumb."}, "image": {"alt": "Points on logarithmic axes, one for each network, coloured by its number of training steps: relative error against residual, with the rule of thumb as a dashed line"}}
 figure, ax = plt.subplots()
 for step, group in networks.groupby("steps", sort=False):
     label = step if step == "Newton" else f"{step:,} steps"
@@ -1034,19 +1034,21 @@ plt.show()
 
 # %% tags=["hide-input"]
 early = networks[networks.steps.isin(network_steps[:3])]
-late = networks[networks.steps.isin((network_steps[-1], "Newton"))]
-separation = early.residual.min() / late.residual.max()
+late = networks[networks.steps == network_steps[-1]]
+separation = early.residual.median() / late.residual.median()
 at_bottom = networks[networks.steps == "Newton"].error.max()
 bars = error_bar(networks.residual, touched)
 covered = (networks.error <= 3 * bars + 1e-14).mean()
 Markdown(
-    f"Up to 300 steps no residual is below {early.residual.min():.2f}, and "
-    f"errors reach {early.error.max():.0%}. From 3,000 steps on no residual "
-    f"is above {late.residual.max():.0e} and no error above "
-    f"{late.error.max():.0e}. The two groups are {separation:,.0f} times "
-    "apart, and the attacker sees it without knowing the weight. "
+    f"Up to {network_steps[2]:,} steps no residual is below "
+    f"{early.residual.min():.2g}, and errors reach {early.error.max():.0%}. "
+    f"After {network_steps[-1]:,} steps no residual is above "
+    f"{late.residual.max():.0e} and no error above {late.error.max():.0e}. "
+    f"In the median the residuals are {separation:,.0f} times apart, and the "
+    "attacker sees it without knowing the weight. "
     f"{covered:.0%} of all errors are within three error bars. A residual of "
-    "a tenth is no disaster where many equations share it."
+    f"a tenth that {touched} equations share stands for an error of about "
+    f"{error_bar(0.1, touched):.0%}."
 )
 
 # %% [markdown]
@@ -1162,16 +1164,13 @@ def race(fractions, candidates, folds, seeds):
 
 
 # %% [markdown]
-# Time is measured on this machine, which may be busy; a race that looks slow
-# is run once more.
+# Time is measured on this machine, which may be busy.
 
 # %%
 candidates = np.logspace(-3, 3, n_grid)
 whole, parts, untuned = race(fractions, candidates, n_folds, seeds)
-if parts.groupby("p")["speed-up"].mean().iloc[0] < 8:
-    whole, parts, untuned = race(fractions, candidates, n_folds, seeds)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on 10,000 test digits against time. Each point of M2 and M3 is a random share of the training rows."}, "image": {"alt": "Scatter of accuracy against seconds on a logarithmic axis: M2 far left and up to one point lower, M3 at the height of M1 and about ten times further left"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on 10,000 test digits against time. Each point of M2 and M3 is a random share of the training rows."}, "image": {"alt": "Scatter of test accuracy against seconds on a logarithmic axis: one point for M1, and a point for each share of the rows for M2 and M3"}}
 figure, ax = plt.subplots()
 ax.plot(whole["seconds"], 100 * whole["accuracy"], ls="", label="M1")
 for p, group in parts.groupby("p"):
@@ -1203,24 +1202,22 @@ plotting.table(rows)
 
 # %% tags=["hide-input"]
 fast = parts[parts.p == min(fractions)]
-shares = parts.groupby("p")["loss"].max()
 Markdown(
-    f"With {min(fractions):.0%} of the rows, M3 loses at most "
-    f"{fast['loss'].max():.2%} of M1's accuracy and is "
-    f"{fast['speed-up'].mean():.0f} times as fast; M2, for the same tuning "
-    f"fee, is up to {100 * (whole['accuracy'] - fast.M2.min()):.1f} points "
-    "worse. "
-    "M3 gains from all rows, M2 does not. A control keeps this sober: all "
-    f"rows with scikit-learn's default weight and no tuning reach "
-    f"{untuned:.2%}. On 60,000 rows a linear model with 49 features needs "
-    "hardly any regularisation, and the weight that was stolen is worth "
-    "little: the service sold tuning that the client did not need."
+    f"With {min(fractions):.0%} of the rows, M3 is at most "
+    f"{fast['loss'].max():.2%} of M1's accuracy away from it and "
+    f"{fast['speed-up'].mean():.0f} times as fast; the worst M2, for the "
+    f"same tuning fee, is {100 * (fast.M2.min() - whole['accuracy']):+.1f} "
+    "points from M1. M3 is trained on all rows, M2 is not. A control keeps "
+    "this sober: all rows with scikit-learn's default weight and no tuning "
+    f"reach {untuned:.2%}, {100 * (untuned - whole['accuracy']):+.2f} points "
+    "from M1. A stolen weight is worth what the tuning was worth that found "
+    "it."
 )
 
 # %% [markdown]
-# The paper reports the same order, M3 as good as M1 and better than M2, with
-# a gain in time that grows with the data; so we read in a seminar report on
-# it, not in the paper itself.
+# The paper reports M3 as good as M1 and better than M2, with a gain in time
+# that grows with the data; so we read in a seminar report on it, not in the
+# paper itself.
 
 # %% [markdown]
 # ## How it breaks
@@ -1297,7 +1294,7 @@ squares = squares.groupby(["learner", "size"]).sum()
 gaps = np.sqrt(squares.difference / squares.error)
 near = gaps[gaps.index.get_level_values("size") <= 1e-3]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error of the attack against the distance of the parameters from the minimum, along five random directions, each on its own split: lines are predicted, points measured."}, "image": {"alt": "Points on parallel rising lines on logarithmic axes, ridge about two orders above logistic regression; only at distances of one to ten percent do points leave their lines"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error of the attack against the distance of the parameters from the minimum, along random directions, each on its own split: lines are predicted, points measured."}, "image": {"alt": "Points and lines on logarithmic axes, for ridge and for logistic regression: relative error against the distance from the minimum; lines are predicted, points measured"}}
 figure, ax = plt.subplots()
 colours = plotting.COLOURS["orange"], plotting.COLOURS["blue"]
 names = "ridge", "L2 logistic"
@@ -1322,7 +1319,7 @@ Markdown(
     f"error; at 0.1 it is {far['ridge'].item():.0%} for ridge regression and "
     f"{far['L2 logistic'].item():.0%} for logistic regression. Moved by 1 % "
     "of their length, the parameters of ridge regression give a weight that "
-    f"is wrong by about {ridge_rate / 100:.0%}: the attack magnifies."
+    f"is wrong by about {ridge_rate / 100:.0%}."
 )
 
 # %% [markdown]
@@ -1385,8 +1382,8 @@ Markdown(
     f"{loose.error.abs().max():.1%}, for a weight of "
     f"{loose['true weight'][loose.error.abs().idxmax()]:g}. The error bar is "
     f"all that the attacker sees: {within:.0%} of the errors are within three "
-    "of them, so it tells the order of the error, but no more; a solver does "
-    "not stop in a random direction."
+    "of them. A solver does not stop in a random direction, so that no more "
+    "than the order of the error can be expected of it."
 )
 
 # %% [markdown]
@@ -1432,6 +1429,9 @@ def utility_loss(name, x, y, parameters, exact) -> float:
 #
 # These are equations of the same form, for the same function.
 # The attacker computes $H$ at its current guess, and repeats.
+# There is much to gain where some parameters are far stiffer than others, and
+# nothing where all are alike; and since $a$ and $H$ are taken at the rounded
+# parameters too, the new weights are not exactly right either.
 
 
 # %%
@@ -1489,7 +1489,7 @@ rounding = pd.DataFrame(
     for s in seeds
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Rounding, for a weight of 1: error of the plain attack, error of the adaptive attack, utility lost. Means over the splits in per cent, on a logarithmic colour scale."}, "image": {"alt": "Three heat maps, learners by decimals: the plain attack errs by hundreds of percent for the regressions at one and two decimals, the adaptive attack by far less, the utility lost is a few percent at one decimal and below one percent from two on"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Rounding, for a weight of 1: error of the plain attack, error of the adaptive attack, utility lost. Means over the splits in per cent, on a logarithmic colour scale."}, "image": {"alt": "Three heat maps of four learners by five numbers of decimals, with a number in each cell: error of the plain attack, error of the adaptive attack, utility lost, all in per cent"}}
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), sharey=True)
 panels = ("plain", "adaptive", "utility lost")
 titles = ("plain attack: ε", "adaptive attack: ε", "utility lost")
@@ -1514,26 +1514,29 @@ plt.show()
 # %% tags=["hide-input"]
 mean = rounding.groupby(["learner", "decimals"]).mean()
 ratio = (rounding.plain / rounding.adaptive).groupby(rounding.learner)
+worse = (mean.adaptive > mean.plain).sum()
 Markdown(
     "At two decimals the plain attack misses ridge's weight by "
     f"{mean.plain['ridge', 2]:.0%} and LASSO's by "
     f"{mean.plain['LASSO', 2]:.0%}, while the models lose "
     f"{mean['utility lost']['ridge', 2]:.2%} and "
-    f"{mean['utility lost']['LASSO', 2]:.2%}: a defense that looks nearly "
-    "free. The adaptive attacker misses by "
+    f"{mean['utility lost']['LASSO', 2]:.2%}. The adaptive attacker misses by "
     f"{mean.adaptive['ridge', 2]:.0%} and {mean.adaptive['LASSO', 2]:.1%}. "
-    "In the median its error is smaller by a factor of "
-    + ", ".join(f"{ratio.median()[n]:.0f} ({n})" for n in rounding_victims)
-    + "."
+    "In the median over all splits and decimals, the plain error divided by "
+    "the adaptive one is "
+    + ", ".join(f"{ratio.median()[n]:.1f} ({n})" for n in rounding_victims)
+    + f"; in {worse} of the {len(mean)} cells the adaptive attack has the "
+    "larger mean error."
 )
 
 # %% tags=["hide-input"]
 Markdown(
     "The paper, as the same seminar report has it, finds that rounding "
-    "protects models with the squared penalty and hardly the LASSO. We do "
-    "not see that difference: what counts is the size of the parameters, and "
-    "decimals mean nothing without it. One decimal moves ridge's parameters "
-    f"by {mean['shift']['ridge', 1]:.0%}, those of logistic regression by "
+    "protects models with the squared penalty and hardly the LASSO. Our one "
+    "weight, at which the LASSO hardly shrinks anything, cannot decide that. "
+    "Decimals mean nothing without the size of the parameters: one decimal "
+    f"moves ridge's by {mean['shift']['ridge', 1]:.0%}, LASSO's by "
+    f"{mean['shift']['LASSO', 1]:.0%}, those of logistic regression by "
     f"{mean['shift']['L2 logistic', 1]:.0%}."
 )
 
@@ -1556,19 +1559,20 @@ Markdown(
 # Where the service hands out parameters, the theft costs nothing but a few
 # matrix products.
 # Where it sells answers only, the parameters come first.
-# For the logistic regression on 30 features, 31 answers are 31 linear
-# equations, as [StealML](stealml.ipynb) shows:
+# For the logistic regression on 30 features, 31 answers to rows of its own are
+# 31 linear equations, as [StealML](stealml.ipynb) shows:
 
 # %%
-x, y, x_test, _ = standardised("breast_cancer", seed)
+x, y, *_ = standardised("breast_cancer", seed)
 victim = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-10).fit(
     x, y
 )
 api = PredictionAPI(victim.predict_proba, price_per_1000=price_per_1000)
 start = time.perf_counter()
-answers = api.query(x_test[:31])
+asked = np.random.default_rng(seed).normal(size=(31, 30))
+answers = api.query(asked)
 log_odds = np.log(answers[:, 1] / answers[:, 0])
-*w, bias = np.linalg.solve(with_one(x_test[:31]), log_odds)
+*w, bias = np.linalg.solve(with_one(asked), log_odds)
 bought = steal(LEARNERS["L2 logistic"], x, y, w, bias)
 theft_time = time.perf_counter() - start
 
@@ -1589,8 +1593,8 @@ Markdown(
 # The paper tried other tables and other libraries; only its abstract and a
 # seminar report on it could be read for this chapter, so that no number of it
 # is quoted.
-# In that report, as here, learners with a solution in closed form are robbed
-# without error, and the others as well as their solvers converge.
+# In that report, learners with a solution in closed form are robbed without
+# error, and the others as well as their solvers converge.
 
 # %% tags=["hide-input"]
 claims = Claims()
@@ -1609,9 +1613,9 @@ claims.add(
     high=1e-9,
 )
 claims.add(
-    "hinge, C ≤ 1, margin rows ignored: least error",
-    tame.ignored.min(),
-    low=0.01,
+    "hinge, C ≤ 1, margin rows ignored: median error",
+    tame.ignored.median(),
+    low=0.05,
 )
 claims.add(
     "kernel, hinge, weight 0.1 or more: worst error",
@@ -1621,13 +1625,13 @@ claims.add(
 
 # %% tags=["hide-input"]
 claims.add(
-    "networks: residual unconverged / converged",
+    "networks: residual unconverged / converged (medians)",
     separation,
     low=100,
 )
 claims.add("networks, Newton: worst error", at_bottom, high=1e-9)
 claims.add(
-    "networks: share of errors within three error bars", covered, low=0.9
+    "networks: share of errors within three error bars", covered, low=0.75
 )
 claims.add(
     "error theorem, distance up to 1e-3: largest gap",
@@ -1642,17 +1646,23 @@ claims.add(
 
 # %% tags=["hide-input"]
 claims.add(
-    "rounding to 2 decimals, ridge: mean error of the plain attack",
+    "ridge, decimals kept 2: mean error of the plain attack",
     mean.plain["ridge", 2],
     low=0.5,
 )
+for name, decimals, high in (
+    ("ridge", 2, 0.2),
+    ("LASSO", 3, 0.05),
+    ("L2 logistic", 1, 0.2),
+    ("squared hinge", 2, 0.2),
+):
+    claims.add(
+        f"{name}, decimals kept {decimals}: mean error of the adaptive attack",
+        mean.adaptive[name, decimals],
+        high=high,
+    )
 claims.add(
-    "rounding to 2 decimals, ridge: mean error of the adaptive attack",
-    mean.adaptive["ridge", 2],
-    high=0.2,
-)
-claims.add(
-    "rounding to 2 decimals, ridge: utility lost",
+    "ridge, decimals kept 2: utility lost",
     mean["utility lost"]["ridge", 2],
     high=0.02,
 )
@@ -1666,7 +1676,7 @@ claims.add(
 claims.add(
     "M1 time / M3 time (mean)",
     fast["speed-up"].mean(),
-    low=8,
+    low=4,
     paper="grows with the data (seminar report)",
 )
 claims.add(
@@ -1701,7 +1711,7 @@ usual = steal(LEARNERS["kernel ridge"], kernel, y, alpha).weights
 Markdown(
     f"Median of the ratios: {relative_error(ratio, 0.01):.0e}; with *K*: "
     f"{relative_error(usual, 0.01):.0e}. Multiplying by *K* squares the "
-    "condition of the equations for nothing."
+    "condition of the equations, and adds nothing to them."
 )
 
 # %% [markdown]
@@ -1758,10 +1768,11 @@ Markdown(
 # - One function serves every learner; what differs are two gradients.
 # - The hinge needs the shares of the rows on its margin, and then is exact.
 # - The residual tells the attacker whether to trust the answer.
-# - Errors in the parameters are magnified by the curvature. Rounding exploits
-#   that; an attacker who weighs the equations rightly undoes most of it.
-# - Stealing from a small share and retraining on all rows saves the tuning,
-#   where tuning was worth anything.
+# - Errors in the parameters reach the weight through the curvature. Rounding
+#   exploits that; weighing the equations by it pays for some learners and not
+#   for others.
+# - Stealing from a small share and retraining on all rows saves the tuning; it
+#   is worth what the tuning was worth.
 #
 # ## References
 #
