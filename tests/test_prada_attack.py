@@ -7,7 +7,13 @@ from scipy import integrate, stats
 from torch import nn
 from torch.nn import functional as F
 
-from mexutils import BudgetExceeded, PredictionAPI, load_chapter
+from mexutils import (
+    BudgetExceeded,
+    PredictionAPI,
+    datasets,
+    load_chapter,
+    training,
+)
 
 prada = load_chapter("attacks/prada_attack")
 
@@ -167,6 +173,43 @@ def test_one_step_rules_by_hand(seeds, labels):
     np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
+def test_random_signs_move_every_pixel_by_the_whole_step(seeds, labels):
+    moved = apply("random signs", None, seeds, labels, step=0.2) - seeds
+    np.testing.assert_allclose(np.abs(moved), 0.2, atol=1e-6)
+    assert (moved > 0).mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("rule", ["T-RND FGSM", "T-RND I-FGSM"])
+def test_targets_are_drawn_anew_in_every_round(model, seeds, labels, rule):
+    rng, same = np.random.default_rng(5), np.random.default_rng(5)
+    drawn = [prada.other_class(labels, 3, same) for _ in range(3)]
+    assert not np.array_equal(drawn[0], drawn[1])
+    for targets in drawn:
+        moved = prada.RULES[rule](model, seeds, labels, 0.02, 0, rng)
+        before = cross_entropy(model, seeds, targets)
+        assert (cross_entropy(model, moved, targets) < before).all()
+
+
+def test_iterative_rules_look_again_after_each_part_of_the_step(
+    model, seeds, labels, monkeypatch
+):
+    looked = []
+    slope = prada.loss_gradient
+
+    def loss_gradient(model, x, labels):
+        looked.append(x)
+        return slope(model, x, labels)
+
+    monkeypatch.setattr(prada, "loss_gradient", loss_gradient)
+    times = {}
+    for rule in ("N-FGSM", "N-I-FGSM", "MI-FGSM", "T-RND I-FGSM"):
+        looked.clear()
+        apply(rule, model, seeds, labels)
+        times[rule] = len(looked)
+        assert len(looked) == 1 or not np.array_equal(looked[0], looked[1])
+    assert times == {"N-FGSM": 1} | dict.fromkeys(list(times)[1:], 3)
+
+
 @pytest.mark.parametrize("rule", list(prada.RULES))
 def test_rules_stay_in_the_ball_and_in_the_box(model, labels, rule):
     x = np.random.default_rng(2).uniform(0, 1, (20, 1, 28, 28))
@@ -190,6 +233,15 @@ def test_walk_adds_up_its_momentum(seeds):
 
     np.testing.assert_allclose(run(1.0), 0.0, atol=1e-6)
     np.testing.assert_allclose(run(0.0), -0.01, atol=1e-6)
+
+
+def test_momentum_counts_each_gradient_alike_however_long(seeds):
+    """A slope of 1, then two of -1/128: by their L1 norms 1, 0, -1."""
+    slopes = iter([1.0, -1 / 128, -1 / 128])
+    here = prada.walk(
+        seeds, lambda h: np.full_like(h, next(slopes)), 0.03, 3, 1.0
+    )
+    np.testing.assert_allclose(here, seeds, atol=1e-6)
 
 
 def test_other_class_is_never_the_own_and_even_over_the_rest():
@@ -217,6 +269,51 @@ def test_rounds_double_and_meet_the_budget(seeds, quick, rule):
     # children of round r stand in the order of their parents
     apart = np.abs(queries[20:40] - seeds).max((1, 2, 3))
     assert (apart <= prada.STEP + 1e-6).all()
+
+
+def test_rules_are_told_what_the_victim_said(seeds, quick, monkeypatch):
+    """Of the right parents, in every round, and not what the copy says."""
+    told, luck = [], []
+
+    def rule(model, x, labels, step, round, rng):
+        told.append((x, labels, round))
+        luck.append(rng.random())
+        assert (model(torch.as_tensor(x)).argmax(1).numpy() != labels).any()
+        return prada.noise_rule(model, x, labels, step, round, rng)
+
+    monkeypatch.setitem(prada.RULES, "spy", rule)
+    api = PredictionAPI(brightness)
+    prada.prada_attack(api, seeds, 130, "spy", 0)
+    assert [round for _, _, round in told] == [0, 1, 2]
+    assert [len(x) for x, _, _ in told] == [20, 40, 50]
+    for x, labels, _ in told:
+        np.testing.assert_array_equal(labels, brightness(x).argmax(1))
+    assert len(set(luck)) == 3  # one generator for all rounds
+
+
+@pytest.mark.parametrize("returns", ["probabilities", "label"])
+def test_substitutes_learn_what_was_answered(seeds, monkeypatch, returns):
+    learnt = []
+
+    def train_substitute(images, answers, seed):
+        learnt.append((images, answers))
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+
+    monkeypatch.setattr(prada, "train_substitute", train_substitute)
+    api = PredictionAPI(brightness, returns=returns)
+    prada.prada_attack(api, seeds, 60, "N-FGSM", 0)
+    assert len(learnt) == 3
+    for images, answers in learnt:
+        said = brightness(images)
+        said = said.argmax(1) if returns == "label" else said
+        np.testing.assert_allclose(answers, said)
+
+
+def test_a_substitute_learns_probabilities_and_not_their_largest(seeds):
+    answers = np.tile([0.6, 0.4, *[0.0] * 8], (len(seeds), 1))
+    model = prada.train_substitute(seeds, answers, 0, steps=150)
+    guess = training.predict_proba(model, seeds)
+    np.testing.assert_allclose(guess, answers, atol=0.1)
 
 
 def test_the_queries_come_back_in_the_order_sent(seeds, quick):
@@ -329,6 +426,92 @@ def test_folds_hold_out_every_row_once(seeds, monkeypatch):
     monkeypatch.setattr(prada, "train_substitute", train_substitute)
     prada.fold_accuracy(seeds, brightness(seeds), 1e-3, 4, 0)
     assert seen == [16] * 5
+
+
+def test_folds_are_judged_on_rows_that_were_not_trained_on(seeds, monkeypatch):
+    """Copies that say 1 to what they have learnt by heart, 0 to the rest."""
+
+    class ByHeart(nn.Module):
+        def __init__(self, images):
+            super().__init__()
+            self.known = {row.tobytes() for row in images}
+
+        def forward(self, x):
+            known = [row.numpy().tobytes() in self.known for row in x]
+            return F.one_hot(torch.tensor(known).long(), 10).float()
+
+    monkeypatch.setattr(
+        prada, "train_substitute", lambda images, *_: ByHeart(images)
+    )
+    ones = np.ones(len(seeds), int)
+    assert prada.fold_accuracy(seeds, ones, 1e-3, 4, 0) == 0
+    assert prada.fold_accuracy(seeds, 0 * ones, 1e-3, 4, 0) == 1
+
+
+def test_the_next_trial_is_the_one_of_largest_expected_improvement(
+    monkeypatch,
+):
+    asked = []
+
+    def expected_improvement(mean, deviation, best):
+        asked.append((mean.shape, (deviation >= 0).all(), best))
+        return -np.abs(np.arange(500) - 123.0)
+
+    monkeypatch.setattr(prada, "expected_improvement", expected_improvement)
+    points = np.random.default_rng(0).random((6, 2))
+    values = [0.1, 0.7, 0.3, 0.2, 0.5, 0.6]
+    chosen = prada._next_point(list(points), values, np.random.default_rng(1))
+    candidates = np.random.default_rng(1).random((500, 2))
+    np.testing.assert_array_equal(chosen, candidates[123])
+    assert asked == [((500,), True, 0.7)]
+
+
+def test_scores_compare_with_the_victim_and_accuracy_with_the_truth():
+    """Copy 0 1 2 2, victim 0 1 1 2, truth 0 0 1 2."""
+    x = np.zeros((4, 1, 28, 28), np.float32)
+    x[[0, 1, 2, 3], 0, 0, [0, 1, 2, 2]] = 9
+    model = nn.Flatten()  # the first pixels are the scores
+    test = datasets.Sample(x, np.array([0, 0, 1, 2]))
+    said = {"test": np.array([0, 1, 1, 2]), "odd": np.array([0, 0, 2, 1])}
+    scores = prada.scores_of(test, {"odd": x}, said, model)
+    assert scores["accuracy"] == pytest.approx(50)
+    assert scores["fidelity"] == pytest.approx(75)
+    assert scores["relative"] == pytest.approx(100 * 2 / 3)
+    f1 = [1, 2 / 3, 2 / 3]  # one hit of one, of one and two, of two and one
+    assert scores["macro-F1"] == pytest.approx(100 * np.mean(f1))
+    assert scores["odd"] == pytest.approx(50)
+
+
+def test_percent_fooled_is_of_the_walks_on_the_copy(seeds, model):
+    def query(x):
+        with torch.no_grad():
+            return model(torch.as_tensor(x)).softmax(1).double().numpy()
+
+    labels = query(seeds).argmax(1)
+    targets = prada.other_class(labels, 3, np.random.default_rng(0))
+    api = OnlyQuery(query)
+    shares = prada.transferability(model, api, seeds, labels, targets)
+    percent = prada.percent_fooled(api, seeds, labels, targets, model)
+    assert percent == {
+        "untargeted": 100 * shares[0],
+        "targeted": 100 * shares[1],
+    }
+    # whoever cannot be moved is not fooled
+    still = OnlyQuery(lambda x: np.eye(10)[labels])
+    assert prada.percent_fooled(still, seeds, labels, targets, model) == {
+        "untargeted": 0,
+        "targeted": 0,
+    }
+
+
+def test_seeds_are_balanced_and_drawn_without_repeats():
+    x = np.arange(200, dtype=np.float32)[:, None, None, None]
+    y = np.repeat(np.arange(10), 20)
+    picked = prada.balanced(datasets.Sample(x, y), 0, 7).ravel().astype(int)
+    assert len(set(picked)) == 70
+    assert (np.bincount(y[picked]) == 7).all()
+    again = prada.balanced(datasets.Sample(x, y), 1, 7).ravel()
+    assert not np.array_equal(picked, again)
 
 
 def test_transferability_of_a_victim_to_itself(seeds, model):
