@@ -2,12 +2,14 @@
 
 import itertools
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from mexutils import PredictionAPI, load_chapter
+from mexutils import PredictionAPI, datasets, load_chapter
 
 steal_nn = load_chapter("attacks/steal_nn")
 
@@ -16,6 +18,29 @@ def halves(x):
     """A victim of two classes that is sure where the first feature is 1."""
     p = (np.asarray(x)[:, 0] + 1.001) / 2.002
     return np.stack([p, 1 - p], 1)
+
+
+class ByHeart(nn.Module):
+    """A network that says 1 to rows that it has seen, and 0 to the rest."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.known = {row.tobytes() for row in np.float32(x)}
+
+    def forward(self, x):
+        known = [row.numpy().tobytes() in self.known for row in x]
+        return nn.functional.one_hot(torch.tensor(known).long(), 10).float()
+
+
+class Says(nn.Module):
+    """A network that gives these labels to whatever rows it is shown."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = torch.tensor(labels)
+
+    def forward(self, x):
+        return nn.functional.one_hot(self.labels, 10).float()
 
 
 # --- the stopwatch and its features ---------------------------------------
@@ -37,6 +62,14 @@ def test_calls_are_interleaved_and_none_is_made_twice_in_a_row():
     assert (np.sort(made, axis=1) == np.arange(4)).all()
     assert (np.diff(made.ravel()) != 0).all()
     assert len(np.unique(made, axis=0)) > 10
+
+
+def test_each_query_draws_its_row():
+    sent = []
+    steal_nn.latencies([sent.append], np.arange(20.0)[:, None], 100, seed=0)
+    sent = np.concatenate(sent)
+    assert sent.shape == (100 + steal_nn.WARM_UP, 1)
+    assert len(np.unique(sent)) > 15
 
 
 def test_every_timed_query_is_billed():
@@ -88,6 +121,30 @@ def test_robust_features_ignore_what_a_mean_does_not():
     )
     mean = steal_nn.features(spoilt, ["mean"])[0, 0]
     assert mean > 5 * steal_nn.features(taken, ["mean"])[0, 0]
+
+
+def test_noise_is_the_spread_of_equal_networks():
+    assert steal_nn.noise_of([[1.0, 1.0], [9.0, 9.0]]) == 0
+    # sample variances 2 and 8, mean 5
+    assert steal_nn.noise_of([[1.0, 3.0], [5.0, 9.0]]) == pytest.approx(
+        np.sqrt(5)
+    )
+    # a depth that is wrong for all copies alike is no noise
+    assert steal_nn.noise_of([[7.0, 7.0]]) == 0
+
+
+def test_noise_of_a_profile_is_in_layers():
+    depths = np.array([1, 2, 3])
+    of_each = np.repeat(depths, 2)
+    shift = np.tile([0.0, 5.0], 3)  # of the second network of a depth
+    times = 40 + 10.0 * of_each + shift
+    sweeps = 1e-6 * np.tile(times[None, :, None], (2, 1, 9))
+    layer, noise = steal_nn.profile_noise(sweeps, depths)
+    assert layer == pytest.approx(10)
+    assert noise == pytest.approx(0.5 / np.sqrt(2))
+    sweeps[1] *= 1.5  # a slower moment that strikes all alike
+    layer, _ = steal_nn.profile_noise(sweeps, depths)
+    assert layer == pytest.approx(12.5)
 
 
 def test_times_that_are_none_are_refused():
@@ -147,6 +204,50 @@ def test_a_line_names_unseen_depths_and_a_tree_cannot():
     assert scores["tree"]["exact"] == 0
 
 
+def test_sweeps_are_judged_with_whole_depths_held_out():
+    """A tree that had seen the depth would name each exactly."""
+    depth = np.repeat(np.arange(1, 17), 3)
+    taken = (40 + 10.0 * depth[:, None].repeat(5, 1)) * 1e-6
+    (line,) = steal_nn.judged([taken], depth)
+    (tree,) = steal_nn.judged([taken], depth, "tree")
+    assert line["exact"] == 1 and tree["exact"] == 0
+
+
+def test_depths_are_inferred_through_rare_delays(monkeypatch):
+    """Two in a hundred queries are late by far more than any layer."""
+    profile, secret = np.arange(1, 9), np.array([3, 7, 2])
+
+    def latencies(calls, rows, repeats, seed):
+        assert len(calls) == 11 and repeats == 100
+        rng = np.random.default_rng(seed)
+        depth = np.concatenate([profile, secret])[:, None]
+        late = (rng.random((11, 100)) < 0.02) * rng.exponential(0.01, (11, 1))
+        return 1e-6 * (40 + 10 * depth) + late
+
+    monkeypatch.setattr(steal_nn, "latencies", latencies)
+    hidden = [steal_nn.plain(1, 4, 0) for _ in secret]
+    found = steal_nn.infer(hidden, profile, 4, np.zeros((5, 64)), 100, 0)
+    np.testing.assert_allclose(found, secret, atol=1e-6)
+
+
+def test_blocks_of_a_size_keep_the_depth_of_their_network(monkeypatch):
+    seen = []
+
+    def judged(cut, depth, name, names):
+        seen.append((cut, depth, names))
+        return [{"R2": {"linear": 0.1, "SVR": 0.3, "tree": 0.2}[name]}]
+
+    monkeypatch.setattr(steal_nn, "judged", judged)
+    sweep = np.arange(42.0).reshape(1, 3, 14)
+    best = steal_nn.by_size(sweep, np.array([5, 6, 7]), 3, ["mean"], most=2)
+    assert best.tolist() == [0.3]
+    for (cut,), depth, names in seen:
+        assert cut[:, 0].tolist() == [0, 3, 14, 17, 28, 31]
+        assert (np.diff(cut) == 1).all()
+        assert depth.tolist() == [5, 5, 6, 6, 7, 7] and names == ["mean"]
+    assert len(seen) == 3
+
+
 def test_depth_scores_by_hand():
     scores = steal_nn.depth_scores([1.4, 2.6, 5.0, 4.0], [1, 2, 3, 4])
     assert scores["MAE"] == pytest.approx(3.0 / 4)
@@ -198,6 +299,40 @@ def test_a_padded_call_answers_the_same_and_never_early():
     start = time.perf_counter()
     assert call(1) == 2
     assert time.perf_counter() - start >= 0.003
+
+
+@pytest.mark.parametrize(
+    ("takes", "leaves"), [(0.2, 1), (0.99, 1), (1.3, 2), (3.5, 4)]
+)
+def test_a_late_answer_waits_for_the_next_deadline(monkeypatch, takes, leaves):
+    now = SimpleNamespace(at=0.0)
+
+    def perf_counter():
+        now.at += 1e-6  # a thousandth of the deadline
+        return now.at
+
+    monkeypatch.setattr(
+        steal_nn, "time", SimpleNamespace(perf_counter=perf_counter)
+    )
+
+    def call(row):
+        now.at += takes * 1e-3
+        return row + 1
+
+    assert steal_nn.padded_call(call, 1e-3)(1) == 2
+    assert leaves * 1e-3 <= now.at < leaves * 1.01e-3 + 1e-5
+
+
+def test_a_query_set_is_sent_in_turn():
+    call = steal_nn.in_turn(list, np.array([[1.0], [2.0]]))
+    sent = [call(None)[0].tolist() for _ in range(5)]
+    assert sent == [[1], [2], [1], [2], [1]]
+
+
+def test_the_defense_is_undone_at_the_first_size_that_suffices():
+    r2 = {1: [0.2, 0.3], 3: [0.85, 0.96], 10: [0.99, 0.99]}
+    assert steal_nn.undone_at(r2) == "3"
+    assert steal_nn.undone_at({1: [0.2], 3: [0.89]}) == "not with 3"
 
 
 def test_the_bound_on_timings_holds_in_a_simulation():
@@ -286,6 +421,48 @@ def test_a_search_without_evaluations_is_refused():
         steal_nn.reinforce(len, 3, 4, 0, seed=0)
 
 
+def test_a_reward_is_of_rows_that_were_not_trained_on(monkeypatch):
+    rows = []
+
+    def distil(layers, x, answers, seed, steps, lr):
+        rows.append(len(x))
+        return ByHeart(x)
+
+    monkeypatch.setattr(steal_nn, "distil", distil)
+    x = np.random.default_rng(0).uniform(-1, 1, (30, 64)).astype(np.float32)
+    ones = np.eye(10)[np.ones(30, int)]
+    assert steal_nn.reward_on(x, ones, 0)([0, 1]) == 0
+    assert steal_nn.reward_on(x, ones[:, ::-1], 0)([0, 1]) == 0
+    zeros = np.eye(10)[np.zeros(30, int)]
+    assert steal_nn.reward_on(x, zeros, 0)([0, 1]) == 1
+    assert rows == [20] * 3
+
+
+def test_the_best_architecture_is_that_of_the_largest_reward():
+    run = [([0, 1], 0.4), ([2, 3], 0.9), ([4, 5], 0.2)]
+    assert steal_nn.best_kinds(run) == [2, 3]
+
+
+def test_a_winner_is_distilled_from_what_it_is_told_to(monkeypatch):
+    learnt = []
+
+    def distil(layers, x, answers, seed):
+        learnt.append((layers, answers))
+        return "copy"
+
+    monkeypatch.setattr(steal_nn, "distil", distil)
+    monkeypatch.setattr(steal_nn, "exam", lambda *args: args)
+    answers = np.array([[0.4, 0.6], [0.9, 0.1]])
+    paid, scene = (np.zeros((2, 64)), answers, 2), ("victim", None, None)
+    for labels in (False, True):
+        scores = steal_nn.finish([1, 6], paid, scene, "test", 0, labels)
+        assert scores == ("copy", "victim", "test")
+    (layers, soft), (_, hard) = learnt
+    assert layers == [(16, "tanh"), (128, "ReLU")]
+    np.testing.assert_array_equal(soft, answers)
+    assert np.asarray(hard).tolist() == [1, 0]
+
+
 # --- networks and query sets ----------------------------------------------
 
 
@@ -317,6 +494,99 @@ def test_distillation_follows_probabilities_and_labels():
         net = steal_nn.distil([(32, "tanh")], x, answers, seed=0)
         guess = steal_nn.service(net)(x).argmax(1)
         assert (guess == halves(x).argmax(1)).mean() > 0.95
+
+
+def test_distillation_keeps_the_probabilities():
+    x = np.random.default_rng(0).uniform(-1, 1, (100, 4))
+    answers = np.tile([0.6, 0.4, *[0.0] * 8], (100, 1))
+    net = steal_nn.distil([(8, "tanh")], x, answers, seed=0)
+    np.testing.assert_allclose(steal_nn.service(net)(x), answers, atol=0.05)
+
+
+def test_an_exam_by_hand():
+    """Copy 0 1 2 2, victim 0 1 1 2, truth 0 0 1 2."""
+    test = datasets.Sample(np.zeros((4, 64)), np.array([0, 0, 1, 2]))
+    scores = steal_nn.exam(Says([0, 1, 2, 2]), Says([0, 1, 1, 2]), test)
+    assert scores["accuracy"] == pytest.approx(50)
+    assert scores["fidelity"] == pytest.approx(75)
+    assert scores["victim"] == pytest.approx(75)
+    assert scores["relative"] == pytest.approx(100 * 2 / 3)
+
+
+def test_half_of_the_pool_are_the_rows_that_the_victim_learnt(monkeypatch):
+    learnt = []
+
+    def distil(layers, x, answers, seed):
+        learnt.append((x, answers))
+        return "victim"
+
+    monkeypatch.setattr(steal_nn, "distil", distil)
+    x = np.arange(1000.0)[:, None].repeat(64, 1)
+    train = datasets.Sample(x, np.arange(1000) % 10)
+    victim, pool, member = steal_nn.scene(train, 8, 0)
+    ((rows, labels),) = learnt
+    assert victim == "victim" and len(rows) == 600
+    np.testing.assert_array_equal(labels, rows[:, 0] % 10)
+    assert pool.shape == (600, 64) and member.sum() == 300
+    np.testing.assert_array_equal(member, np.isin(pool[:, 0], rows[:, 0]))
+
+
+def test_query_sets_are_what_their_names_say():
+    """A victim that is surest where the first feature is largest."""
+    victim = nn.Linear(64, 10, bias=False)
+    with torch.no_grad():
+        victim.weight.zero_()
+        victim.weight[0, 0] = 3
+    rng = np.random.default_rng(1)
+    pool = rng.uniform(-1, 1, (40, 64))
+    pool[:, 0] = rng.permutation(np.linspace(0.1, 1, 40))
+    member = pool[:, 0] > np.median(pool[:, 0])
+    sets, auc = steal_nn.query_sets(victim, pool, member, 3, 0)
+    assert auc == 1
+    _, fooled = steal_nn.query_sets(victim, pool, ~member, 3, 0)
+    assert fooled == 0
+    ask = steal_nn.service(victim)
+    for rows, answers, _ in sets.values():
+        np.testing.assert_allclose(ask(rows), answers, atol=1e-6)
+    confident = sets["confident half"][0]
+    assert set(confident[:, 0]) == set(pool[member, 0])
+    chosen = sets["random half"][0]
+    assert len(np.unique(chosen[:, 0])) == 20
+    assert set(chosen[:, 0]) < set(pool[:, 0])
+    assert set(chosen[:, 0]) != set(confident[:, 0])
+    np.testing.assert_array_equal(sets["whole pool"][0], pool)
+    bills = {name: bill for name, (_, _, bill) in sets.items()}
+    assert bills == {
+        "confident half": 40,
+        "random half": 20,
+        "whole pool": 40,
+        "climbed": 20 * (3 + 1) + 20,
+        "uniform noise": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rises", "sizes"),
+    [(0.0, [16, 16, 8, 8, 4, 4, 2, 2, 1, 1, 1, 1]), (0.01, [16] * 12)],
+)
+def test_a_climb_that_fails_takes_smaller_steps(rises, sizes):
+    """Half as many coordinates after every second failure, from 16 on."""
+    asked = []
+
+    def query(x):
+        p = 0.2 + rises * len(asked)
+        asked.append(x.copy())
+        return np.full((len(x), 2), [p, 1 - p])
+
+    api = SimpleNamespace(query=query, returns="probabilities")
+    start = np.random.default_rng(0).uniform(-1, 1, (5, 30))
+    wanted = np.zeros(5, int)
+    rows = steal_nn.climb(api, start, wanted, 12, seed=0, patience=2)
+    steps = zip(itertools.pairwise(asked), sizes, strict=True)
+    for (before, after), size in steps:
+        base = before if rises else start
+        assert ((after != base).sum(1) == size).all()
+    np.testing.assert_array_equal(rows, asked[-1] if rises else start)
 
 
 def test_climbing_only_rises_and_bills_every_step():

@@ -20,11 +20,11 @@
 # :::{admonition} In this chapter
 # :class: tip
 # You will
-# - time small networks through a prediction API, and find features of the
-#   times that survive a busy machine;
+# - time small networks through a prediction API, look for features of the
+#   times that survive a busy machine, and measure how busy it is;
 # - infer the depth of victims never timed before, with whole depths held out,
-#   and see how a careless split flatters;
-# - see the attack fail where widths are unknown;
+#   and compare that with a careless split;
+# - see what unknown widths do to the attack;
 # - let a controller search for an architecture of the depth found, against
 #   random search with as many evaluations, and distil a copy;
 # - pad, quantise and blur the response times, and price each.
@@ -251,7 +251,7 @@ def _check_timing(calls, rows, repeats):
 # Delays mostly add, and the rare large ones are huge: a mean jumps with them.
 # The minimum, on the other hand, is a single query, and now and then one
 # looks far too fast, for reasons that the attacker does not see.
-# Low quantiles mind neither.
+# Low quantiles lie between the two.
 
 # %%
 FEATURES = {
@@ -373,9 +373,30 @@ def plain(depth, units, seed):
 
 
 # %% [markdown]
-# A machine may be disturbed for seconds.
-# Every measurement that a claim of this page rests on is therefore repeated
-# once if it misses, and the page says so.
+# ### Is the machine quiet enough?
+#
+# Networks of one shape take the same time, whatever their weights.
+# Where the clock puts them apart, that is the machine: what else it did, and
+# where the weights came to lie.
+# So every measurement below times networks of one shape several times over,
+# in turns with all others, and their spread in layers is its *noise*.
+# It does not look at whether the attack succeeds.
+#
+# A measurement with more than half a layer of noise is made once more.
+# If that does not help, the claims that rest on it say *too noisy here*.
+
+# %%
+QUIET = 0.5
+"""Most noise, in layers, that a measurement of this page may have."""
+
+
+def noise_of(copies):
+    """Spread of what the clock says of equal networks: one number.
+
+    copies: (n, m) depths in layers, read off the times of m networks of one
+    shape, for n shapes. Returns the root of the mean variance in a row.
+    """
+    return float(np.sqrt(np.var(copies, axis=1, ddof=1).mean()))
 
 
 # %%
@@ -426,12 +447,16 @@ def judged(sweeps, depth, name="linear", names=ROBUST):
     ]
 
 
-def good_enough(runs):
-    """Whether scores of several sweeps meet what this page claims."""
-    return (
-        metrics.column(runs, "R2").mean() >= 0.9
-        and metrics.column(runs, "within one").mean() >= 0.8
-    )
+def profile_noise(sweeps, depths):
+    """Time of a layer (microseconds), and noise of sweeps, in layers.
+
+    sweeps: (seeds, nets, N) seconds; depths: (D,) of the networks, which
+    come in this order, equally many of each.
+    """
+    floor = features(sweeps, ["10 %"])[..., 0]
+    by_depth = floor.reshape(len(sweeps), len(depths), -1)
+    layer = np.polyfit(depths, by_depth.mean((0, 2)), 1)[0]
+    return layer, noise_of(np.concatenate(by_depth) / layer)
 
 
 profile = np.repeat(depths, nets_per_depth)
@@ -439,10 +464,12 @@ fixed, fixed_attempts = measured(
     lambda: sweeps_of(
         [(L, width) for L in profile], digits.test.x, repeats, seeds
     ),
-    lambda sweeps: good_enough(judged(sweeps, profile)),
+    lambda sweeps: profile_noise(sweeps, depths)[1] <= QUIET,
 )
+tau, fixed_noise = profile_noise(fixed, depths)
+busy = fixed_noise > QUIET
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of a query against depth. Left: minimum, lower decile and median over 100 queries, means over seeds with 95 % intervals. Right: every query of one sweep, and how far the mean of the same queries lies from their lower decile."}, "image": {"alt": "Left panel: minimum, lower decile and median latency rise with depth from one to sixteen layers. Right panel: all single latencies of one sweep on a logarithmic axis, with a line through the lower decile and one through the means above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Time of a query against depth. Left: minimum, lower decile and median over 100 queries, means over seeds with 95 % intervals. Right: every query of one sweep, and how far the mean of the same queries lies from their lower decile."}, "image": {"alt": "Left panel: minimum, lower decile and median latency against depth from one to sixteen layers. Right panel: all single latencies of one sweep against depth on a logarithmic axis, with one line for the lower deciles and one for the means."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
 by_depth = fixed.reshape(n_seeds, max_depth, -1)
 for name in ("minimum", "10 %", "median"):
@@ -463,23 +490,25 @@ right.legend()
 plt.show()
 
 # %% tags=["hide-input"]
-floors = features(by_depth, ["10 %"])[..., 0]
-tau = np.polyfit(depths, floors.mean(0), 1)[0]  # µs a layer
 correlation = {
     name: np.corrcoef(features(fixed[0], [name])[:, 0], profile)[0, 1]
     for name in FEATURES
 }
 Markdown(
-    f"A layer of {width} units costs **{tau:.1f} µs** on this machine. "
-    "Correlation of depth with each feature, in the first sweep: "
+    f"A layer of {width} units costs **{tau:.1f} µs** on this machine, and "
+    f"the noise is **{fixed_noise:.2f} layers**: "
+    + ("too noisy here" if busy else "quiet enough")
+    + f". Sweeps made: {fixed_attempts} of each. Correlation of depth with "
+    "each feature, in the first sweep: "
     + ", ".join(f"{name} {r:.3f}" for name, r in correlation.items())
-    + f". Sweeps made: {fixed_attempts} of each."
+    + ". The slowest query of that sweep lies "
+    f"{1e6 * (one - one.min(-1, keepdims=True)).max():,.0f} µs above the "
+    "fastest of its depth."
 )
 
 # %% [markdown]
-# The floor is a straight line; single queries lie above it by anything up to
-# thousands of microseconds, whatever their depth.
-# What the mean makes of them depends on the moment, and is printed rather
+# The formula has the floor as a straight line, and single queries above it.
+# What the mean makes of these depends on the moment, and is printed rather
 # than promised.
 #
 # ### Which regressor, and which split?
@@ -516,7 +545,7 @@ contest = {
     for split, fold in splits.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean absolute error of each regressor under both splits; means over seeds with 95 % intervals."}, "image": {"alt": "Bars of the mean absolute error in layers for five regressors, one bar for the random split and one for held-out depths; the trees err more when depths are held out."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean absolute error of each regressor under both splits; means over seeds with 95 % intervals."}, "image": {"alt": "Bars of the mean absolute error in layers for five regressors, one bar for the random split and one for held-out depths, with intervals."}}
 fig, ax = plt.subplots(figsize=(6.8, 3.2))
 places = np.arange(len(REGRESSORS))
 for shift, split in ((-0.19, "random"), (0.19, "depths")):
@@ -576,14 +605,17 @@ Markdown(
 # A tree answers with depths that it was trained on, so a depth that was held
 # out is out of its reach: at best it names a neighbour.
 # A line goes through.
-# Whoever splits at random does not notice.
+# A random split does not ask for such depths.
 #
 # ### Victims
 #
 # Now the attack itself.
 # The attacker fits a line to its profile and times victims that it knows
 # nothing about, again in turns with its own networks.
-# Each victim has its own API and its own bill.
+# That is an idealisation: load and clock rate then strike profile and victim
+# alike, and a profile of another hour would not have that.
+# Each victim has its own API and its own bill, and is sold by a second API as
+# well: what the two estimates differ by is noise.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -602,19 +634,26 @@ def infer(hidden, depths, width, rows, repeats, seed):
     return model.predict(x[len(depths) :])
 
 
-hidden = {s: [plain(L, width, 7000 + s) for L in true_depths] for s in seeds}
 ways = depths, width, digits.test.x, repeats
-inferred, victim_attempts = measured(
-    lambda: np.stack([infer(hidden[s], *ways, s) for s in seeds]),
-    lambda found: (
-        depth_scores(found.ravel(), np.tile(true_depths, n_seeds))[
-            "within one"
-        ]
-        >= 0.8
-    ),
+
+
+def infer_victims(seed):
+    """Estimates (victims, 2) by two APIs of each, and the largest bill."""
+    doors = [
+        plain(L, width, 7000 + seed) for L in true_depths for _ in range(2)
+    ]
+    guess = infer(doors, *ways, seed).reshape(-1, 2)
+    return guess, max(api.ledger.queries for api in doors)
+
+
+runs, victim_attempts = measured(
+    lambda: [infer_victims(s) for s in seeds],
+    lambda runs: noise_of(np.concatenate([g for g, _ in runs])) <= QUIET,
 )
-bills = [api.ledger.queries for s in seeds for api in hidden[s]]
-on_victims = depth_scores(inferred.ravel(), np.tile(true_depths, n_seeds))
+inferred = np.stack([guess[:, 0] for guess, _ in runs])
+victim_bill = max(bill for _, bill in runs)
+victim_noise = noise_of(np.concatenate([guess for guess, _ in runs]))
+on_victims = [depth_scores(found, true_depths) for found in inferred]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Inferred against true depth of unseen victims; the grey band is one layer to either side."}, "image": {"alt": "Scatter plot of inferred against true depth with the diagonal and a band of one layer around it."}}
 fig, ax = plt.subplots(figsize=(4.6, 3.8))
@@ -628,14 +667,14 @@ ax.set_yticks(range(0, max_depth + 1, 4))
 plt.show()
 
 # %% tags=["hide-input"]
-share = metrics.proportion_interval(
-    round(on_victims["within one"] * inferred.size), inferred.size
-)
+share = metrics.column(on_victims, "within one")
 Markdown(
-    f"Of {inferred.size} inferences {on_victims['exact']:.0%} are exact and "
-    f"**{share.mean:.0%}** (95 % interval {share.low:.0%} to "
-    f"{share.high:.0%}) within one layer, at {max(bills)} queries a victim, "
-    f"${max(bills) * price_per_1000 / 1000:.2f}."
+    f"Of {inferred.size} inferences "
+    f"{metrics.column(on_victims, 'exact').mean():.0%} are exact and "
+    f"**{share.mean():.0%}** within one layer ({share.min():.0%} with the "
+    f"worst of the {n_seeds} profiles), at {victim_bill} queries a victim, "
+    f"${victim_bill * price_per_1000 / 1000:.2f}. Noise: {victim_noise:.2f} "
+    f"layers, measurements made: {victim_attempts}."
 )
 
 # %% [markdown]
@@ -691,14 +730,19 @@ Markdown(
         + ", ".join(f"{by_feature[name, n].mean():.2f}" for n in (1, 10, 100))
         for name in ("minimum", "25 %", "mean")
     )
-    + "."
+    + ". With one query the three are the same. The best mean with more: "
+    + ", ".join(
+        f"*{max(('minimum', '25 %', 'mean'), key=lead)}* with {n}"
+        for n in sizes[1:]
+        for lead in [lambda name, n=n: by_feature[name, n].mean()]
+    )
+    + "; the bands of the figure say what such an order is worth."
 )
 
 # %% [markdown]
-# With one query the three are the same.
-# With more, the low quantile profits at once.
-# The mean waits until rare large delays have averaged out, and on a busy
-# machine it may wait long.
+# A low quantile needs a few queries without a disturbance.
+# A mean needs the rare large delays to average out, and on a busy machine it
+# may wait long.
 #
 # ### The query set
 #
@@ -860,7 +904,10 @@ climbing = metrics.paired_difference(
 )
 Markdown(
     "The victim's certainty tells members from others with an AUC of "
-    f"**{auc:.2f}** (0.5 is guessing). The confident half changes the "
+    f"**{auc:.2f}**: "
+    + ("no better than" if auc.low <= 0.5 else "apart from")
+    + " guessing, which is 0.5, as far as these seeds show. "
+    f"The confident half changes the "
     f"fidelity by {choosing:.1f} points against a random half of the same "
     f"size, but by {-keeping.mean:.1f} points against the whole pool, which "
     "costs the same: whoever asks for all and keeps half has paid for the "
@@ -869,9 +916,10 @@ Markdown(
 )
 
 # %% [markdown]
-# The clock does not care about any of this.
-# Dense kernels multiply whatever is in the row, so every query set times the
-# victim alike; the next cell measures it.
+# Does the clock care about any of this?
+# Dense kernels multiply whatever is in the row, so that every query set
+# should time the victim alike.
+# The next cell measures it, each set twice for the noise.
 
 # %%
 victim, pool, _ = scenes[seed]
@@ -890,21 +938,25 @@ def in_turn(query, rows):
 
 
 def time_sets(query, sets, repeats, seeds):
-    """Lower decile of the latency by query set and seed, in microseconds."""
-    calls = [in_turn(query, rows) for rows in sets.values()]
+    """Lower decile of the latency, in microseconds: (sets, seeds, 2).
+
+    Each query set is timed twice over, in turns.
+    """
+    calls = [in_turn(query, rows) for rows in sets.values() for _ in range(2)]
     row = np.zeros((1, 64))
     floor = [
         features(latencies(calls, row, repeats, s), ["10 %"]) for s in seeds
     ]
-    return np.stack(floor)[..., 0].T
+    return np.stack(floor).reshape(len(seeds), -1, 2).swapaxes(0, 1)
 
 
-by_input, input_attempts = measured(
-    lambda: (
-        time_sets(sell(victim).query, timed_sets, 2 * repeats, seeds) / tau
-    ),
-    lambda t: np.ptp(t.mean(1)) < 0.5,
+twin_sets, input_attempts = measured(
+    lambda: time_sets(sell(victim).query, timed_sets, repeats, seeds) / tau,
+    lambda t: noise_of(t.reshape(-1, 2)) <= QUIET,
 )
+by_input = twin_sets.mean(2)
+input_noise = noise_of(twin_sets.reshape(-1, 2))
+input_spread = np.ptp(by_input.mean(1))
 
 # %% tags=["hide-input"]
 Markdown(
@@ -914,14 +966,21 @@ Markdown(
         for name, row in zip(timed_sets, by_input, strict=True)
         if name != "digits"
     )
-    + ". For the timing any row will do."
+    + f". The noise is {input_noise:.2f} layers. "
+    + (
+        "For the timing any row will do."
+        if input_spread <= QUIET
+        else "That is more than the timing should mind: look again on a "
+        "quieter machine."
+    )
 )
 
 # %% [markdown]
 # ### The search, before and after
 #
-# The depth of each seed's victim is read off its clock first, as before; the
-# table below is that of the first.
+# The depth of each seed's victim is read off its clock first, as before, by
+# four accounts for the sake of the noise; the table below is that of the
+# first.
 # Then the attacker chooses for each layer one of eight kinds: four widths
 # and two activations.
 # The copy need not have the victim's own layers; it has to answer like it.
@@ -941,12 +1000,16 @@ def search_space(n_kinds, depths):
 
 # %%
 clocked, clock_attempts = measured(
-    lambda: np.array(
-        [infer([sell(scenes[s][0])], *ways, s)[0] for s in seeds]
+    lambda: np.stack(
+        [
+            infer([sell(scenes[s][0]) for _ in range(4)], *ways, s)
+            for s in seeds
+        ]
     ),
-    lambda L: np.abs(np.rint(L) - VICTIM_DEPTH).max() <= 1,
+    lambda L: noise_of(L) <= QUIET,
 )
-found = np.rint(clocked).astype(int).clip(min=1)
+clock_noise = noise_of(clocked)
+found = np.rint(clocked[:, 0]).astype(int).clip(min=1)
 depth_found = int(found[0])
 window = range(max(1, depth_found - 1), depth_found + 2)
 spaces = {
@@ -1065,7 +1128,7 @@ for s in training.progress(seeds, "searching"):
     ):
         searches[name].append(random_search(reward, choice, n, evaluations, s))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Reward (fidelity on kept answers) of the architectures tried, in windows of five, and the best so far; means over seeds with 95 % intervals."}, "image": {"alt": "Left panel: mean reward over the evaluations for the controller, random search and random search with unknown depth. Right panel: the best reward so far of each search, rising."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Reward (fidelity on kept answers) of the architectures tried, in windows of five, and the best so far; means over seeds with 95 % intervals."}, "image": {"alt": "Left panel: mean reward over the evaluations for the controller, random search and random search with unknown depth. Right panel: the best reward so far of each search."}}
 rewards = {
     name: 100 * np.array([[r for _, r in run] for run in runs])
     for name, runs in searches.items()
@@ -1126,14 +1189,12 @@ easy = {
 Markdown(
     "Share of the wanted kind in the last quarter of the networks drawn: "
     + ", ".join(f"{v:.2f} after {n}" for n, v in easy.items())
-    + " evaluations."
+    + f" evaluations. A policy for five layers has {5 * len(KINDS)} numbers "
+    f"to settle. The search above gave it {evaluations} rewards, which are "
+    "not exact either, and each of them is a training."
 )
 
 # %% [markdown]
-# It climbs, but a policy with a number for each kind of each layer takes
-# a hundred rewards and more to settle, even where rewards are exact, and each
-# of them is a training.
-#
 # ### Distilling the winner
 #
 # The best network of each search is trained anew and longer, on all answers
@@ -1191,10 +1252,9 @@ plotting.table(
 )
 
 # %% [markdown]
-# The depth narrows the search by many bits, and that is a fact about
-# counting; whether the copy is better for it is the question that the table
-# answers.
-# A copy needs to answer like the victim, and networks of other depths can.
+# What the depth takes off the search is a fact about counting; whether the
+# copy is better for it is the question that the table answers.
+# A copy needs to answer like the victim, and networks of other depths may.
 #
 # ## How it breaks
 #
@@ -1215,19 +1275,19 @@ def mixed_scores(sweeps, depth):
 
 mixed_nets = [(L, units) for L in depths for units in widths]
 mixed_profile = np.repeat(depths, len(widths))
-fixed_best = metrics.column(judged(fixed, profile), "R2").mean()
-(mixed, by_mixed), mixed_attempts = measured(
-    lambda: (
-        sweep := sweeps_of(mixed_nets, digits.test.x, 20, seeds),
-        mixed_scores(sweep, mixed_profile),
-    ),
-    lambda pair: all(
-        metrics.column(runs, "R2").mean() < fixed_best - 0.1
-        for runs in pair[1].values()
-    ),
-)
+fixed_runs = judged(fixed, profile)
+fixed_best = metrics.column(fixed_runs, "R2").mean()
+mixed = sweeps_of(mixed_nets, digits.test.x, 20, seeds)
+by_mixed = mixed_scores(mixed, mixed_profile)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lower decile of the latency against depth, by width; means over seeds with 95 % intervals."}, "image": {"alt": "Latency against depth on a logarithmic axis, one line for each of five widths; the widest network is by far the slowest."}}
+
+def ranged(runs, key):
+    """One score of several runs in words: mean (smallest to largest)."""
+    values = metrics.column(runs, key)
+    return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lower decile of the latency against depth, by width; means over seeds with 95 % intervals."}, "image": {"alt": "Latency on a logarithmic axis against depth, one line with a band for each of five widths."}}
 fig, ax = plt.subplots()
 for place, units in enumerate(widths):
     values = features(mixed[:, place :: len(widths)], ["10 %"])[..., 0].T
@@ -1242,8 +1302,8 @@ plotting.table(
         {
             "widths": case,
             "regressor": name,
-            "R²": metrics.spread_of(runs, "R2"),
-            "MAE": metrics.spread_of(runs, "MAE"),
+            "R²": ranged(runs, "R2"),
+            "MAE": ranged(runs, "MAE"),
             "within one": f"{metrics.column(runs, 'within one').mean():.0%}",
         }
         for case, rows in (
@@ -1258,8 +1318,9 @@ plotting.table(
 )
 
 # %% [markdown]
-# A wide shallow network and a narrow deep one take the same time, and no
-# regressor can tell them apart by it.
+# A wide shallow network and a narrow deep one may take the same time, and the
+# time of one row cannot tell them apart; the third exercise asks with more.
+# In brackets is the range over seeds.
 # A result about depth from timing means nothing without the widths that were
 # allowed.
 #
@@ -1436,29 +1497,39 @@ def padded_call(call, deadline):
 
 # %%
 twice = np.repeat(depths, 2)
-(padded, padded_r2), padded_attempts = measured(
-    lambda: (
-        sweep := sweeps_of(
-            [(L, width) for L in twice],
-            *(digits.test.x, 100, seeds[:2]),
-            lambda call: padded_call(call, 3 * slowest),
-        ),
-        # all networks of the two sweeps together: what little there is to
-        # find needs many of them to be found
-        by_size(
-            sweep.reshape(1, -1, 100), np.tile(twice, 2), 100, FEATURES
-        ).item(),
+deadline = 3 * slowest
+
+
+def missed(sweep, deadline):
+    """Share of answers that came after the first deadline, 0 to 1."""
+    return (sweep > 1.02 * deadline).mean()
+
+
+padded, padded_attempts = measured(
+    lambda: sweeps_of(
+        [(L, width) for L in twice],
+        *(digits.test.x, 100, seeds[:2]),
+        lambda call: padded_call(call, deadline),
     ),
-    lambda pair: pair[1] < 0.2,
+    # shallow networks are done long before: what they miss is noise
+    lambda sweep: missed(sweep[:, twice <= 4], deadline) <= 0.02,
 )
-overrun = (padded > 1.02 * 3 * slowest).mean()
+late_anyway = missed(padded[:, twice <= 4], deadline)
+# all networks of the two sweeps together: what little there is to find needs
+# many of them to be found
+padded_r2 = by_size(
+    padded.reshape(1, -1, 100), np.tile(twice, 2), 100, FEATURES
+).item()
 
 # %% tags=["hide-input"]
 Markdown(
-    f"Padded for real to {3e6 * slowest:,.0f} µs, depth is explained to "
+    f"Padded for real to {1e6 * deadline:,.0f} µs, depth is explained to "
     f"R² = **{padded_r2:.2f}** by 100 queries of 64 networks and all "
-    f"features; {overrun:.1%} of the answers missed the first deadline. "
-    f"Sweeps made: {padded_attempts} of each."
+    f"features. The first deadline was missed by {missed(padded, deadline):.1%} "
+    f"of all answers, and by {late_anyway:.1%} of those of four layers or fewer, "
+    "which are done long before it: that is noise"
+    + (", and too much of it. " if late_anyway > 0.02 else ". ")
+    + f"Sweeps made: {padded_attempts} of each."
 )
 
 # %% [markdown]
@@ -1534,41 +1605,48 @@ plotting.table(
 #
 # No number of the paper could be read in the source, so none stands beside
 # ours.
-# A measurement of times was made a second time if the first one missed; the
-# last claim counts these.
+# A measurement of times was made a second time if the first was too noisy,
+# whatever it showed.
+# Where the second was too noisy as well, the row says so.
 
 # %%
-fixed_runs = judged(fixed, profile)
 claims.add(
     "held-out depths, one width: R²",
-    metrics.column(fixed_runs, "R2").mean(),
+    fixed_best,
     low=0.9,
+    noisy=busy,
 )
 claims.add(
     "held-out depths, one width: share within one layer",
     metrics.column(fixed_runs, "within one").mean(),
     low=0.8,
+    noisy=busy,
 )
 claims.add(
-    "unseen victims: share within one layer", on_victims["within one"], low=0.8
+    "unseen victims: share within one layer",
+    share.mean(),
+    low=0.8,
+    noisy=victim_noise > QUIET,
 )
 claims.add(
     "the trained victims: layers that the clock is off, mean",
     np.abs(found - VICTIM_DEPTH).mean(),
-    low=0,
     high=1,
+    noisy=clock_noise > QUIET,
 )
 for name in ("tree", "forest", "boosting"):
     claims.add(
         f"{name}: error added by holding out depths (layers)",
         leaks[name].mean,
         low=0.3,
+        noisy=busy,
     )
 for name, runs in by_mixed.items():
     claims.add(
         f"mixed widths: R² of one width minus R² mixed, {name}",
         fixed_best - metrics.column(runs, "R2").mean(),
         low=0.1,
+        noisy=busy,
     )
 
 # %%
@@ -1576,32 +1654,38 @@ claims.add(
     "padding, real, 100 queries: R²",
     padded_r2,
     high=0.4,
+    noisy=late_anyway > 0.02,
 )
 claims.add(
     "noise of one span, 1 query: R²",
     shielded["noise, the span", 1].mean(),
     high=0.4,
+    noisy=busy,
 )
 claims.add(
     "noise of one span, 100 queries: R²",
     shielded["noise, the span", 100].mean(),
     low=0.75,
+    noisy=busy,
 )
 claims.add(
     "ticks of a third of the span, 100 queries: R²",
     shielded["quantise, a third of the span", 100].mean(),
     low=0.5,
+    noisy=busy,
 )
 claims.add(
     "query sets: spread of the victim's time (layers)",
-    np.ptp(by_input.mean(1)),
+    input_spread,
     high=0.5,
+    noisy=input_noise > QUIET,
 )
 claims.add(
     "search space: bits before minus bits after",
     np.log2(spaces[f"depth from 1 to {max_depth}"])
     - np.log2(spaces[f"depth {depth_found}"]),
     low=20,
+    noisy=clock_noise > QUIET,
 )
 
 # %%
@@ -1624,30 +1708,14 @@ claims.add(
 
 # %%
 claims.add(
-    "controller's best minus random's best (points)",
-    ahead.mean,
-    low=-15.0,
-    high=15.0,
-)
-claims.add(
-    "membership inference: AUC of the victim's certainty",
-    auc.mean,
-    low=0.45,
-    high=0.7,
+    "random half minus confident half (points)",
+    -choosing.mean,
+    low=2.0,
 )
 claims.add(
     "whole pool minus confident half, same bill (points)",
     keeping.mean,
     low=1.0,
-)
-claims.add(
-    "timings made, of at most two each",
-    max(
-        *(fixed_attempts, victim_attempts, input_attempts),
-        *(clock_attempts, mixed_attempts, padded_attempts),
-    ),
-    low=1,
-    high=2,
 )
 claims.check()
 
@@ -1672,7 +1740,7 @@ print(f"drawn anew: R2 {shielded['noise, the span', 100].mean():.2f}")
 
 # %% [markdown]
 # A secret that stays the same does not average out, and yet all features
-# together still read the depth: it shifts all times of a network alike, so
+# together may read the depth: it shifts all times of a network alike, so
 # that differences between its quantiles are what they were, and these grow
 # with depth.
 # One quantile alone has no such help.
@@ -1720,13 +1788,15 @@ print(f"queries billed for each network: {nets[0].ledger.queries:,}")
 # %% [markdown]
 # ## Recap
 #
-# - Depth shows in the time of a single query, and a few dozen queries read
-#   it off, if the attacker profiles the same machine, the same software and
-#   the right widths.
-# - Low quantiles, taken in turns, survive a busy machine; means may not,
-#   and a minimum hangs on one query.
-# - Hold out whole depths: a random split prefers regressors that cannot name
-#   a depth they have not seen.
+# - Depth shows in the time of a query; how many queries read it off is up to
+#   the machine, and the attacker must profile the same machine, at the same
+#   time, with the same software and the right widths.
+# - A mean hangs on the rare slow query and a minimum on the fastest one; low
+#   quantiles, taken in turns, hang on neither.
+# - Measure the noise of the machine on networks of one shape before reading
+#   anything off a clock.
+# - Hold out whole depths: a random split never asks a regressor for a depth
+#   that it has not seen.
 # - The depth removes most of the search space; whether the copy profits is
 #   another question, and random search is the rival to beat.
 # - Noise is averaged out; a deadline far above the slowest network leaves
