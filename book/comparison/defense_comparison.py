@@ -135,6 +135,7 @@ def zone_in_words(zone):
     return f"delta 1/{1 / zone[0]:.0f}, epsilon {zone[1]:g}"
 
 
+# %% tags=["hide-input"]
 setting = dict(
     zip(
         NAMES,
@@ -1621,6 +1622,8 @@ claims.add(
     sharper[NAMES[0]] - sharper[NAMES[1]],
     low=20,
 )
+
+# %%
 claims.add(
     f"BDPL: drop of the walk's extraction rate, {zone_in_words(zones[0])}",
     lost_rate["walk", zones[0]].mean,
@@ -1678,6 +1681,8 @@ for k in STRATEGIES:
         false_warnings[k].mean,
         high=0.15,
     )
+
+# %%
 claims.add(
     "Forgotten Siblings: p on red wine",
     wine_p.mean,
