@@ -9,12 +9,14 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import get_ident
 
 from filelock import FileLock
 
-__all__ = ["cache_dir", "cached"]
+__all__ = ["cache_dir", "cached", "writable", "write_whole"]
 
 
 def cache_dir() -> Path:
@@ -27,6 +29,14 @@ def cache_dir() -> Path:
     """
     chosen = os.environ.get("MEXUTILS_CACHE")
     folder = Path(chosen) if chosen else Path.home() / ".cache" / "mexutils"
+    return writable(folder)
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if absent.
+
+    Raises `RuntimeError` with the remedy where it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -39,25 +49,40 @@ def cache_dir() -> Path:
     return folder
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is complete.
+
+    A run that is killed, or a full disk, leaves an earlier file as it was.
+
+    Raises `RuntimeError` with the remedy where the folder cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise RuntimeError(
+            f"{path} cannot be written ({error}); make room, or set "
+            "MEXUTILS_CACHE to a folder that you may write to"
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 def cached(name: str, make: Callable[[], bytes]) -> bytes:
     """The content of the cache file `name`; `make()` builds it if need be.
 
     A file whose checksum does not fit is reported with a warning and made
-    anew. The file appears under its name only when it is complete, so a run
-    that is killed leaves nothing half-written behind.
+    anew.
     """
     path = cache_dir() / name
     with FileLock(f"{path}.lock"):
         content = _read(path)
         if content is None:
             content = make()
-            partial = path.with_name(f"{path.name}.{os.getpid()}.part")
             digest = hashlib.sha256(content).hexdigest().encode()
-            try:
-                partial.write_bytes(digest + b"\n" + content)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_whole(path, digest + b"\n" + content)
         return content
 
 

@@ -2,14 +2,11 @@
 
 A cell is a function and the parameters that it is called with. Dask runs the
 cells, on this machine or on the cluster of a scheduler's address. Each
-finished cell is written to a folder under a key of its parameters and of its
-code, so that a sweep that was killed goes on where it stopped, and a changed
-function makes only its own cells anew.
+finished cell is written to a folder under a key of what it stands on, so that
+a sweep that was killed goes on where it stopped, and a changed function makes
+only its own cells anew.
 """
 
-import dis
-import functools
-import hashlib
 import json
 import os
 import traceback
@@ -17,12 +14,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from mexutils.cache import cache_dir
+from mexutils.cache import cache_dir, writable, write_whole
+from mexutils.keys import key_of
 from mexutils.training import progress
 
 __all__ = ["Cell", "Outcome", "cell_key", "sweep"]
@@ -78,15 +73,19 @@ def sweep(
     error, is not kept, and does not end the sweep. A worker that dies is
     replaced and its cell repeated once.
 
-    Raises `ValueError` for what is no list of cells, before anything is
-    computed.
+    Raises, before anything is computed, `ValueError` for what is no list of
+    cells and for a parameter that has no key, and `RuntimeError` with the
+    remedy where the folder cannot be written.
     """
     _check(cells, workers)
-    folder = Path(folder or cache_dir() / "sweep")
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = [cell_key(cell) for cell in cells]
+    keys = _cell_keys(cells)
+    folder = writable(Path(folder or cache_dir() / "sweep"))
     found = {key: _read(folder / f"{key}.json") for key in set(keys)}
-    done = {k: Outcome(v, kept=True) for k, v in found.items() if v}
+    done = {
+        key: Outcome(value, kept=True)
+        for key, value in found.items()
+        if value is not None
+    }
     wanted = {
         key: cell
         for key, cell in zip(keys, cells, strict=True)
@@ -98,7 +97,8 @@ def sweep(
                 key, outcome = next(finished)
                 done[key] = outcome
                 if outcome.error is None:
-                    _write(folder / f"{key}.json", outcome.value)
+                    content = json.dumps(outcome.value).encode()
+                    write_whole(folder / f"{key}.json", content)
     return [done[key] for key in keys]
 
 
@@ -206,129 +206,29 @@ def _call(cell: Cell) -> tuple[dict | None, str | None]:
 def _read(path: Path) -> dict | None:
     """The kept value; None where it is absent or damaged."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _write(path: Path, value: dict) -> None:
-    """Under its name only when it is complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
+    return value if isinstance(value, dict) else None
 
 
 def cell_key(cell: Cell) -> str:
-    """The name under which a cell is kept: of its parameters and its code.
+    """The name under which a cell is kept: of its function and parameters.
 
-    The code is that of the function and of every function, class and
-    constant of this book that it reaches. Comments, docstrings and prose do
-    not count, nor does which module a function stands in. Libraries count
-    with nothing: empty the folder after an update of theirs.
+    Everything counts that the result stands on: the code that the function
+    reaches, its parameters by value, and the versions of Python and of the
+    libraries that are used. See `mexutils.keys`.
+
+    Raises `ValueError` for a parameter that cannot be told from others of
+    its kind, such as a generator.
     """
-    digest = hashlib.sha256()
-    _hash(tuple(cell), digest, set())
-    return digest.hexdigest()[:24]
+    return key_of(key_of(cell.function), cell.parameters)
 
 
-def _hash(thing, digest, seen: set[int]) -> None:
-    """Feed the digest with what the thing does when it is used."""
-    if isinstance(thing, functools.partial):
-        thing = ("partial", thing.func, thing.args, thing.keywords)
-    thing = getattr(thing, "__wrapped__", thing)
-    if isinstance(thing, (property, staticmethod, classmethod)):
-        thing = getattr(thing, "fget", None) or thing.__func__
-    kind = type(thing).__name__
-    digest.update(f"<{kind}>".encode())
-    if isinstance(thing, (FunctionType, type)) and _ours(thing):
-        if id(thing) in seen:
-            digest.update(thing.__qualname__.encode())
-            return
-        seen.add(id(thing))
-        walk = _hash_class if isinstance(thing, type) else _hash_function
-        walk(thing, digest, seen)
-    elif isinstance(thing, CodeType):
-        _hash_code(thing, digest, seen, None)
-    elif isinstance(thing, dict):
-        for name in sorted(thing, key=repr):
-            _hash(name, digest, seen)
-            _hash(thing[name], digest, seen)
-    elif isinstance(thing, (list, tuple)):
-        for item in thing:
-            _hash(item, digest, seen)
-    elif isinstance(thing, (set, frozenset)):
-        digest.update(repr(sorted(thing, key=repr)).encode())
-    elif isinstance(thing, np.ndarray):
-        digest.update(repr((thing.dtype, thing.shape)).encode())
-        digest.update(np.ascontiguousarray(thing).tobytes())
-    elif isinstance(thing, (str, bytes, int, float, complex, type(None))):
-        digest.update(repr(thing).encode())
-    elif isinstance(thing, Path):
-        digest.update(b"path")  # where a file lies changes no result
-    elif hasattr(thing, "__qualname__"):  # a library's function or class
-        digest.update(f"{thing.__module__}.{thing.__qualname__}".encode())
-    elif _ours(type(thing)):  # an object: its class, and what it holds
-        _hash(type(thing), digest, seen)
-        _hash(getattr(thing, "__dict__", {}), digest, seen)
-
-
-def _ours(thing) -> bool:
-    module = thing.__module__ or ""
-    return module == "__main__" or module.partition(".")[0] == "mexutils"
-
-
-def _hash_function(function: FunctionType, digest, seen: set[int]) -> None:
-    digest.update(function.__qualname__.encode())
-    _hash(function.__defaults__, digest, seen)
-    _hash(function.__kwdefaults__, digest, seen)
-    for cell in function.__closure__ or ():
-        _hash(cell.cell_contents, digest, seen)
-    _hash_code(function.__code__, digest, seen, function.__doc__)
-    names, known = _names(function.__code__), function.__globals__
-    for name in sorted(_looked_up(function.__code__) & set(known)):
-        _hash_global(known[name], names, digest, seen)
-
-
-def _hash_global(value, names: set[str], digest, seen: set[int]) -> None:
-    """What a global name stands for; of a module, what is used of it."""
-    if not isinstance(value, ModuleType):
-        _hash(value, digest, seen)
-    elif value.__name__.partition(".")[0] == "mexutils":
-        for name in sorted(names & set(vars(value))):
-            inner = vars(value)[name]
-            if not isinstance(inner, ModuleType):
-                _hash(inner, digest, seen)
-
-
-def _names(code: CodeType) -> set[str]:
-    """Every global and attribute that the code and the code inside it use."""
-    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    return set(code.co_names).union(*map(_names, inner))
-
-
-@functools.cache
-def _looked_up(code: CodeType) -> frozenset[str]:
-    """The globals among these names."""
-    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    own = {
-        step.argval
-        for step in dis.get_instructions(code)
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
-    return frozenset(own.union(*map(_looked_up, inner)))
-
-
-def _hash_code(code: CodeType, digest, seen: set[int], doc) -> None:
-    digest.update(code.co_code)
-    _hash((code.co_names, code.co_varnames), digest, seen)
-    for constant in code.co_consts:
-        if doc is None or constant is not doc:
-            _hash(constant, digest, seen)
-
-
-def _hash_class(thing: type, digest, seen: set[int]) -> None:
-    digest.update(thing.__qualname__.encode())
-    _hash([base for base in thing.__bases__], digest, seen)
-    for name, value in sorted(vars(thing).items()):
-        if not name.startswith("__") or callable(value):
-            _hash((name, value), digest, seen)
+def _cell_keys(cells: Sequence[Cell]) -> list[str]:
+    """The key of every cell; the code of each function is read once."""
+    functions = {id(cell.function): cell.function for cell in cells}
+    known = {place: key_of(code) for place, code in functions.items()}
+    return [
+        key_of(known[id(cell.function)], cell.parameters) for cell in cells
+    ]
