@@ -154,6 +154,39 @@ def test_the_guard_keeps_the_label_and_the_simplex(c, beta, gamma):
     np.testing.assert_allclose(answer.sum(1), 1, atol=1e-12)
 
 
+def test_the_guard_takes_the_largest_half_that_keeps_the_label():
+    """Strength, row by row: the first of beta, beta / 2, ... that does."""
+    p = simplex(100, n=300)
+    guarded = rs.ReverseSigmoid(1.0, 0.4)(p, p)
+    expected, halvings = np.full_like(p, np.nan), np.full(len(p), -1)
+    for k in range(28):
+        free = rs.ReverseSigmoid(0.5**k, 0.4, keep_top1=False)(p, p)
+        new = (halvings < 0) & (free.argmax(1) == p.argmax(1))
+        halvings[new], expected[new] = k, free[new]
+    np.testing.assert_array_equal(guarded, expected)
+    assert len(np.unique(halvings)) >= 4
+    bent = halvings > 0
+    assert np.abs(guarded - p)[bent].sum(1).mean() > 0.1
+
+
+TIED = [
+    *(0.19837222073245064, 0.19837222073245067, 0.1320485065788188),
+    *(0.1688504862338369, 0.005240843637145398, 0.027092508585783544),
+    *(0.02771828358544087, 0.08790482996628805, 0.05318904092533284),
+    0.10125448364042826,
+]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_lead_that_rescaling_rounds_away_is_kept(beta):
+    """The two largest are one bit apart, and the row sums to 1 + 4e-5."""
+    p = np.array([TIED])
+    assert p.argmax() == 1 and (p / p.sum()).argmax() == 0
+    answer = rs.ReverseSigmoid(beta, 0.4)(p, p)
+    assert answer.argmax() == 1
+    np.testing.assert_allclose(answer.sum(), 1, atol=1e-4)
+
+
 def test_the_guard_leaves_every_other_row_as_published():
     p = simplex(10)
     free = rs.ReverseSigmoid(1.0, 0.4, keep_top1=False)(p, p)
@@ -257,6 +290,19 @@ def test_inversion_brings_bent_answers_most_of_the_way_back():
     assert (found.argmax(1) == truth.argmax(1)).mean() > 0.97
 
 
+def test_a_table_drawn_around_the_first_one_is_closer():
+    """The truths of one victim are few, and a blind table spreads over all."""
+    rng = np.random.default_rng(8)
+    truth = rng.dirichlet(np.full(10, 0.08), 400)
+    defense = rs.ReverseSigmoid(1.0, 0.4)
+    answers, off = defense(truth, truth), {}
+    for name, how in {"blind": {"rounds": 0}, "as it is": {}}.items():
+        rng = np.random.default_rng(9)
+        found = rs.invert_by_table(answers, defense, rng, size=8000, **how)
+        off[name] = rs.distance(truth, found)
+    assert off["as it is"] < 0.8 * off["blind"]
+
+
 def test_lookup_by_brute_force():
     rng = np.random.default_rng(5)
     truths = rng.dirichlet([0.5] * 3, 50)
@@ -285,6 +331,20 @@ def test_sharpening_undoes_a_root():
     p = simplex(10, n=50)
     root = p**0.25 / (p**0.25).sum(1, keepdims=True)
     np.testing.assert_allclose(rs.sharpened(root, 4), p, atol=1e-12)
+
+
+def test_sharpening_does_not_underflow():
+    flat = np.linspace(1, 2, 1000)[None]
+    sharp = rs.sharpened(flat / flat.sum(), 400)
+    np.testing.assert_allclose(sharp.sum(), 1)
+    assert sharp.argmax() == 999
+
+
+def test_noise_does_not_tell_the_signs_of_zero_apart():
+    p, x = np.full((2, 10), 0.1), np.zeros((2, 5))
+    x[1] = -0.0
+    one, other = rs.GaussianNoise(0.2)(x, p)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_noise_is_keyed_by_row_and_secret():
