@@ -264,6 +264,50 @@ def test_whole_network_through_the_api():
     np.testing.assert_array_equal(alone, mad.corners(x, p))
 
 
+@pytest.mark.parametrize(("c", "keep_label"), [(5, 0), (5, 1), (12, 1)])
+def test_gradients_of_the_network_are_those_of_all_its_layers(c, keep_label):
+    """Corners by autograd's own matrices, and not those of one layer."""
+    torch.manual_seed(3)
+    surrogate = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, c))
+    x = np.random.default_rng(4).normal(size=(60, 4)).astype(np.float32)
+    p = answers(60, c, 5, 1.0)
+    corners = {
+        gradients: poisoning.MAD(
+            surrogate, 1, gradients=gradients, keep_label=bool(keep_label)
+        ).corners(x, p)
+        for gradients in ("last layer", "network")
+    }
+    rows = torch.tensor(x)
+    gram = torch.stack(
+        [poisoning.per_class_autograd(surrogate, row[None]) for row in rows]
+    )
+    view = surrogate(rows).softmax(1).detach().double().numpy()
+    search = poisoning.greedy_corner if c > 10 else poisoning.exact_corner
+    if not keep_label:
+        h = poisoning.deviation(np.eye(c), p, view, gram.double().numpy())
+        expected = np.eye(c)[h.argmax(1)]
+    else:
+        expected = search(p, view, gram.double().numpy())
+    reached = [
+        poisoning.deviation(found[:, None], p, view, gram.double().numpy())
+        for found in (corners["network"], expected, corners["last layer"])
+    ]
+    np.testing.assert_allclose(reached[0], reached[1], atol=1e-4)
+    assert (reached[2] < reached[1] - 0.01).sum() > 3
+
+
+def test_the_surrogate_decides_where_answers_go():
+    x = np.random.default_rng(6).normal(size=(100, 4)).astype(np.float32)
+    p = answers(100, 4, 8, 1.0)
+    for keep_label in (False, True):
+        one, other, none = (
+            poisoning.MAD(model, 1, keep_label=keep_label).corners(x, p)
+            for model in (Linear(4, 1), Linear(4, 2), None)
+        )
+        for corners in (other, none):
+            assert (np.abs(one - corners).sum(1) > 0.5).sum() > 10
+
+
 def test_epsilon_to_flip_is_where_the_label_flips():
     p = answers(200, 6, 3)
     corners = poisoning.best_corner(p, False, answers(200, 6, 4, 1.0))
@@ -299,6 +343,19 @@ def test_recovery_finds_the_answers(epsilon):
         assert (unknown.argmax(1) == p.argmax(1))[reached].mean() > 0.9
 
 
+@pytest.mark.parametrize(("label", "target"), [(3, 8), (8, 3)])
+def test_recovery_takes_the_more_confident_of_two_preimages(label, target):
+    """The class that comes first is right for one order and not the other."""
+    p = np.full((1, 10), 0.03 / 9)
+    p[0, label] = 0.97
+    sent = poisoning.walk(p, np.eye(10)[[target]], 0.95)
+    before, possible = poisoning.preimages(sent, 0.95)
+    assert possible[0].nonzero()[0].tolist() == [3, 8]
+    assert before[0, label].max() < 0.96
+    found = poisoning.recover(sent, 0.95)
+    np.testing.assert_allclose(found, p, atol=1e-6)
+
+
 def test_recovery_leaves_what_cannot_have_been_moved():
     p = np.array([[0.3, 0.3, 0.4], [0.0, 1.0, 0.0]])
     np.testing.assert_allclose(poisoning.recover(p, 0.9), p)
@@ -324,6 +381,21 @@ def test_random_noise_answers_probabilities():
     assert sent.min() >= 0
     np.testing.assert_allclose(sent.sum(1), 1, atol=1e-12)
     assert np.abs(sent - p).sum(1).max() > 0.05
+
+
+def test_random_noise_sums_to_its_radius_on_average(monkeypatch):
+    drawn = []
+
+    def spy(rows, radius):
+        drawn.append(rows)
+        assert radius == 60
+        return rows
+
+    monkeypatch.setattr(poisoning, "into_ball", spy)
+    poisoning.RandomNoise(60, seed=1)(None, answers(2000, 10))
+    (rows,) = drawn
+    assert rows.min() >= 0 and 11.9 < rows.max() <= 12
+    assert rows.sum(1).mean() == pytest.approx(60, rel=0.02)
 
 
 @pytest.mark.parametrize(
