@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import combinations, permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,6 +111,19 @@ def test_proxy_knows_no_order_and_no_repeats(source):
     np.testing.assert_array_equal(first.tree_.feature, again.tree_.feature)
 
 
+def test_a_proxy_learns_every_pair_that_is_no_contradiction(source):
+    """Three rows in turn of label: a leaf for each, however few it holds."""
+    rows, labels = np.array([[0.0], [0.1], [0.2]]), np.array([0, 1, 0])
+    tree = warning.proxy_tree(rows, labels)
+    np.testing.assert_array_equal(tree.predict(rows), labels)
+    assert tree.get_n_leaves() == 3
+    x = stream(200, 1)
+    labels = np.random.default_rng(0).integers(3, size=200)
+    tree = warning.proxy_tree(x, labels)
+    np.testing.assert_array_equal(tree.predict(x), labels)
+    assert warning.proxy_tree(x, labels, 5).get_n_leaves() == 5
+
+
 def test_leaf_boxes_hold_exactly_the_points_of_their_leaf(source):
     points = stream(20_000, 3).astype(np.float32)
     leaves = source.model.tree_.apply(points)
@@ -147,6 +161,15 @@ def test_coverage_by_brute_force(source):
     told(monitor, "a", x, 7)
     assert monitor.status("a") == pytest.approx(total, abs=1e-12)
     assert 0.2 < total < 1
+
+
+def test_covered_at_once_is_covered_one_by_one(source):
+    monitor, shop = warning.CoverageMonitor(source), SimpleNamespace()
+    told(monitor, "a", stream(80, 4), 7)
+    shop.source = source
+    pairs = np.column_stack([stream(80, 4), np.zeros(80)])
+    at_once = warning.covered(shop, pairs)["B, coverage"]
+    assert at_once == monitor.status("a")
 
 
 def test_one_point_covers_nothing_and_all_corners_everything(source):
@@ -234,6 +257,23 @@ def test_threshold_is_reached_not_before(source, build):
         quiet = build(source, None)
         told(quiet, "a", rows[: alarm.query - 1], 10)
         assert quiet.status("a") < 0.5
+
+
+@every_monitor
+def test_a_status_equal_to_the_threshold_warns(source, build):
+    rows = stream(40, 8)
+    quiet = build(source, None)
+    statuses = []
+    for n in range(1, 41):
+        told(quiet, "a", rows[n - 1 : n], 1)
+        if quiet.is_due(n):
+            statuses.append((quiet.status("a"), n))
+    top, first = max(statuses, key=lambda pair: (pair[0], -pair[1]))
+    alarm = told(build(source, top), "a", rows, 40)[0]
+    assert alarm is not None and alarm.query == first
+    above = math.nextafter(top, 2)
+    if above <= 1:
+        assert told(build(source, above), "a", rows, 40)[0] is None
 
 
 def test_checkpoints_grow_by_a_quarter():
