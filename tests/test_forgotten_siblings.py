@@ -218,6 +218,20 @@ def test_the_alarm_comes_at_the_first_tenth_query_above(victim, monitor):
     assert alarm.query == above[0]
 
 
+def test_a_score_at_the_threshold_itself_is_no_alarm():
+    """3 of 10 leaves with every query inside: R is 0.3, and not above it."""
+    kept = siblings.Watched(10)
+    for leaf in range(3):
+        for _ in range(6):
+            kept.count(leaf, inside=True)
+    assert kept.score() == 0.3
+    assert siblings.verdict(kept, 0.3) is None
+    assert siblings.verdict(kept, np.nextafter(0.3, 0)).query == 18
+    kept.inside[0] -= 1
+    kept.inside[3], kept.seen[3] = 6, 6
+    assert siblings.verdict(kept, 0.3) is not None
+
+
 def test_five_queries_in_a_leaf_say_nothing(victim, monitor):
     row = hugging(victim, 1)
     monitor.observe("a", np.repeat(row, 5, axis=0))
