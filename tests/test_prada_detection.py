@@ -90,6 +90,22 @@ def test_a_repeated_row_is_at_distance_zero():
     assert grown.size == 40
 
 
+def test_a_first_row_that_is_repeated_is_kept_once():
+    """While the threshold is 0, only a distance above it lets a row in."""
+    grown = chapter.GrowingSet(3)
+    found = chapter.take_in(grown, np.ones((5, 3)))
+    np.testing.assert_array_equal(found, [np.nan, 0, 0, 0, 0])
+    assert grown.size == 1 and grown.threshold == 0
+
+
+def test_a_row_at_the_threshold_itself_stays_out():
+    grown = chapter.WithoutZero(1)  # whose threshold is a whole number: 2
+    chapter.take_in(grown, np.array([[0.0], [2.0], [4.0]]))
+    assert grown.threshold == 2 and grown.size == 2
+    chapter.take_in(grown, np.array([[4.5]]))
+    assert grown.size == 3
+
+
 def test_the_first_rows_of_a_set_by_hand():
     grown = chapter.GrowingSet(1)
     found = chapter.take_in(grown, np.array([[0.0], [3.0], [4.0], [4.5]]))
@@ -200,6 +216,23 @@ def test_only_the_last_distances_count(monkeypatch):
     assert tests[-1][1] == pytest.approx(
         chapter.statistic(distances[-200:]), abs=1e-12
     )
+
+
+def test_the_last_5000_distances_count_and_no_fewer(monkeypatch):
+    """A stream of 6,000, regular first, against one that forgets nothing."""
+    x, labels = rows_of(6000, d=2)
+    x[200:400] = x[:200] + 0.01
+    labels[200:400] = labels[:200]
+    stream = chapter.Stream()
+    tests = stream.add(x, labels)
+    monkeypatch.setattr(chapter, "WINDOW", 10**6)
+    monkeypatch.setattr(chapter, "EVERY", 10**6)
+    endless = chapter.Stream()
+    endless.add(x, labels)
+    distances = list(endless.distances)
+    assert len(distances) > 5900
+    assert list(stream.distances) == distances[-5000:]
+    assert tests[-1] == (6000, chapter.statistic(distances[-5000:]))
 
 
 # --- the monitor -----------------------------------------------------------
