@@ -1,39 +1,49 @@
 """Build the website from the chapters' last run.
 
 Gathers the pages and the executed notebooks in _build/source, writes the
-scoreboard from the claims that the notebooks hold, lets jupyter-book render
-them into _build/html, and rewrites the notebooks that the site offers for
-download so that Colab and Jupyter show them as they are meant.
+scoreboard from the claims that the notebooks hold and the page on their
+stability from benchmarks/stability.csv, lets jupyter-book render them into
+_build/html, and rewrites the notebooks that the site offers for download so
+that Colab and Jupyter show them as they are meant.
+
+The site is built whatever the run has shown: a missed claim is red on its
+page and on the scoreboard, and a chapter that broke off says so on top.
 
 usage: build_site.py
 """
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 from plain_notebooks import make_plain
-from run_chapters import BOOK, EXECUTED, ROOT, chapters, fingerprint, record
+from run_chapters import (
+    BOOK,
+    EXECUTED,
+    ROOT,
+    chapters,
+    claims_of,
+    is_fresh,
+    record,
+)
+from stability import stability_page
 
-from mexutils.claims import MIME, Claim, claims_table
+from mexutils.claims import Claim, claims_html
 
 SOURCE = ROOT / "_build" / "source"
 SITE = ROOT / "_build" / "html"
 
 
 def main() -> int:
-    """Build the site; 1 where a chapter has no fresh, faultless run."""
-    stale = [
-        chapter
-        for chapter in chapters()
-        if record(chapter).get("fingerprint") != fingerprint(chapter)
-        or record(chapter)["error"]
-    ]
+    """Build the site; 1 where a chapter was not run, or Sphinx warned."""
+    stale = [chapter for chapter in chapters() if not is_fresh(chapter)]
     if stale:
         print(
-            f"no site without a faultless run of {', '.join(stale)}: "
+            f"no site without a run of {', '.join(stale)}: "
             "run tools/run_chapters.py",
             file=sys.stderr,
         )
@@ -45,9 +55,10 @@ def main() -> int:
     command += ["--config", ROOT / "_config.yml", "--toc", ROOT / "_toc.yml"]
     command += ["--all", "-q", "-W", "-n", "--keep-going"]
     code = subprocess.run(command).returncode
-    if code == 0:
+    if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
         print(f"the site is in {SITE.relative_to(ROOT)}/index.html")
+    print(verdict())
     return code
 
 
@@ -60,8 +71,69 @@ def gather() -> None:
         ignore=shutil.ignore_patterns("*.py", "__pycache__", "*.ipynb"),
     )
     for chapter in chapters():
-        shutil.copy(EXECUTED / f"{chapter}.ipynb", SOURCE / f"{chapter}.ipynb")
+        notebook = with_notice(executed(chapter), record(chapter))
+        nbformat.write(notebook, SOURCE / f"{chapter}.ipynb")
     (SOURCE / "scoreboard.md").write_text(scoreboard())
+    (SOURCE / "stability.md").write_text(stability_page())
+
+
+def executed(chapter: str) -> NotebookNode:
+    """The notebook of the chapter's last run."""
+    return nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
+
+
+def with_notice(notebook: NotebookNode, note: dict) -> NotebookNode:
+    """The notebook with a box below its title, where the run went wrong.
+
+    note: the record of the run: `error` and `missed`.
+    """
+    if note["error"]:
+        first = note["error"].splitlines()[0]
+        words = re.sub(r"^book/\S+?\.py(, )?:? ?", "", first)
+        text = notice(
+            "danger",
+            "This chapter broke off",
+            f"In this run it stopped with an error (`{words}`).",
+            "What stands below that cell was not computed.",
+        )
+    elif note["missed"]:
+        text = notice(
+            "warning",
+            f"Claims missed in this run: {len(note['missed'])}",
+            *(f"- {fault}" for fault in note["missed"]),
+        )
+    else:
+        return notebook
+    # Below the title and its paragraph, which search engines show.
+    title, _, rest = notebook.cells[0].source.partition("\n\n")
+    paragraph, _, rest = rest.partition("\n\n")
+    notebook.cells[0].source = f"{title}\n\n{paragraph}\n\n{text}\n\n{rest}"
+    return notebook
+
+
+def notice(kind: str, title: str, *lines: str) -> str:
+    """A box of MyST with a title."""
+    head = [f":::{{admonition}} {title}", f":class: {kind}", ""]
+    return "\n".join([*head, *lines, ":::"])
+
+
+def verdict() -> str:
+    """One line that counts what this run has missed."""
+    notes = {chapter: record(chapter) for chapter in chapters()}
+    broken = [name for name, note in notes.items() if note["error"]]
+    missed = {name: len(n["missed"]) for name, n in notes.items()}
+    total = sum(len(claims_of(executed(name))) for name in notes)
+    count = sum(missed.values())
+    words = f"{count} of {total} claims missed"
+    if count:
+        places = ", ".join(f"{n} in {name}" for name, n in missed.items() if n)
+        words += f" ({places})"
+    words += f"; {len(broken)} of {len(notes)} chapters broke off"
+    if broken:
+        words += f" ({', '.join(broken)})"
+    if count or broken:
+        words += ". The site shows it; make test fails until it is mended"
+    return words
 
 
 def scoreboard() -> str:
@@ -70,22 +142,32 @@ def scoreboard() -> str:
         "# Scoreboard",
         "",
         "Every claim of every chapter, as this run measured it.",
-        "A claim that is missed stops the build.",
+        "A missed claim is a result: its row is coloured and says NO.",
+        "A run that misses one is not published.",
+        "How far other machines, seeds and victims move the values stands on",
+        "[a page of its own](stability.md).",
         "The value of a paper is printed where it was read in a source.",
+        "",
+        summary({name: claims_of(executed(name)) for name in chapters()}),
     ]
     for chapter in chapters():
-        notebook = nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
-        claims = [
-            Claim.from_json(claim)
-            for cell in notebook.cells
-            for output in cell.get("outputs", [])
-            for claim in output.get("data", {}).get(MIME, [])
-        ]
+        notebook = executed(chapter)
         title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
-        table = claims_table(claims).to_html(index=False, border=0)
         page += ["", f"## [{title}]({chapter}.ipynb)", ""]
-        page += [f'<div style="overflow-x: auto">{table}</div>']
+        if record(chapter)["error"]:
+            page += ["This chapter broke off before the end.", ""]
+        claims = claims_of(notebook)
+        if claims:
+            table = claims_html(claims)
+            page += [f'<div style="overflow-x: auto">{table}</div>']
     return "\n".join(page) + "\n"
+
+
+def summary(claims: dict[str, list[Claim]]) -> str:
+    """How many claims there are, and how many are missed."""
+    made = [claim for found in claims.values() for claim in found]
+    missed = sum(claim.missed for claim in made)
+    return f"**{len(made)} claims, {missed} missed.**"
 
 
 if __name__ == "__main__":
