@@ -259,6 +259,8 @@ def test_a_round_takes_the_uncertain_and_some_others(pool):
     assert len(set(picked)) == 20 and set(picked) <= set(free)
     assert set(picked[:15]) == set(closest)
     assert not set(picked[15:]) & set(closest)
+    twenty = free[np.argsort(np.abs(p - 0.5))[:20]]
+    assert len(set(picked) & set(twenty)) < 18  # the last five are random
 
 
 @pytest.mark.parametrize("batch", [7, 50, 500])
@@ -291,6 +293,65 @@ def test_active_polling_asks_near_the_boundary(pool):
     )
     margins = [np.abs(half_plane(x)[:, 1] - 0.5).mean() for x in asked]
     assert len(margins) == 3 and max(margins[1:]) < 0.6 * margins[0]
+
+
+def test_every_round_tunes_on_the_same_random_rows(pool):
+    asked = []
+
+    def noted(x):
+        asked.append(x)
+        return ring(x).argmax(axis=1)
+
+    copies = steal_classifier.active_steal(
+        OnlyQuery(noted), pool, 300, logistic, 0, first=80
+    )
+    x = np.concatenate(asked)
+    answers = ring(x).argmax(axis=1)
+    thresholds = set()
+    for q, copy in copies.items():
+        by_hand = LogisticRegression().fit(x[60:q], answers[60:q])
+        np.testing.assert_allclose(copy.model.coef_, by_hand.coef_)
+        p = by_hand.predict_proba(x[:60])[:, 1]
+        tuned = steal_classifier.tune_threshold(p, answers[:60])
+        assert copy.threshold == pytest.approx(tuned)
+        thresholds.add(copy.threshold)
+    assert len(copies) > 2 and thresholds != {0.5}
+
+
+def logistic(seed):
+    return LogisticRegression()
+
+
+# --- the owner's side of an attack ------------------------------------------
+
+
+def test_an_attack_is_judged_on_rows_that_nobody_polled():
+    """The copy is right on the pool and wrong on a quarter of the rest."""
+    polled = np.zeros((40, 2))
+    unseen = np.array([[1.0, 0], [1, 0], [1, 0], [1, 1]])
+    victim = steal_classifier.Filter(Given(lambda x: 0 * x[:, 0]))
+    copy = steal_classifier.Copy(Given(lambda x: x[:, 1]), 0.5)
+
+    def frugal(api, pool, budget, make_model, seed):
+        api.query(pool[: budget - 3])
+        return copy
+
+    run = steal_classifier.attack(
+        victim, None, (polled, unseen), 10, 0, steal=frugal
+    )
+    assert (run["d"], run["d1"], run["d_max"]) == (0.25, 0.25, 0.25)
+    assert np.isnan(run["d2"])
+    assert run["queries"] == 7  # what was billed, not what was planned
+
+
+class Given:
+    """A model whose probability of class 2 is a given function."""
+
+    def __init__(self, p):
+        self.p = p
+
+    def predict_proba(self, x):
+        return np.stack([1 - self.p(x), self.p(x)], axis=1)
 
 
 # --- the wire ---------------------------------------------------------------
