@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.svm import LinearSVC
 from torch import nn
 
 from mexutils import PredictionAPI, datasets, load_chapter
@@ -167,10 +168,29 @@ def test_rows_become_pictures_and_are_billed_once():
     )
 
 
+def test_stealmls_learner_scales_what_it_predicts():
+    """A network that answers 1 where the mean of a picture is above 0.3."""
+    learner = comparison.Shallow(np.zeros((4, 784)), np.arange(4), seed=0)
+    learner.network = nn.Sequential(nn.Flatten(), nn.Linear(784, 2))
+    with torch.no_grad():
+        learner.network[1].weight.copy_(torch.stack([torch.zeros(784)] * 2))
+        learner.network[1].weight[1] = 1 / 784
+        learner.network[1].bias.copy_(torch.tensor([0.3, 0.0]))
+    rows = np.full((3, 784), [[-0.5], [0.0], [0.2]])  # pictures .25, .5, .6
+    np.testing.assert_array_equal(learner.predict(rows), [0, 1, 1])
+
+
+def test_the_shallow_network_has_one_hidden_layer():
+    sizes = [tuple(w.shape) for w in comparison.shallow(7).parameters()]
+    assert sizes == [(7, 784), (7,), (10, 7), (10,)]
+    assert sum(isinstance(m, nn.ReLU) for m in comparison.shallow()) == 1
+
+
 def test_the_judge_reads_both_kinds_of_models():
     class Answers:
         def predict_proba(self, rows):
-            assert rows.shape == (4, 784) and rows.min() >= -1
+            assert rows.shape == (4, 784)
+            assert (rows.min(), rows.max()) == (-1, 1)
             return np.eye(10)[[0, 1, 2, 3]]
 
     constant = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
@@ -180,6 +200,7 @@ def test_the_judge_reads_both_kinds_of_models():
     test = datasets.Sample(
         np.zeros((4, 1, 28, 28), np.float32), np.array([0, 1, 2, 7])
     )
+    test.x[:, :, :14] = 1.0  # ink above, paper below
     own = np.array([0, 1, 7, 7])
     scores = comparison.scores_of(test, own, Answers())
     assert scores["accuracy"] == 75 and scores["fidelity"] == 50
@@ -196,6 +217,51 @@ def test_hyperparameters_need_parameters_not_labels():
     assert errors["from the owner"] < 1e-8
     assert errors["from probabilities"] < 1e-8
     assert errors["from labels"] > 0.3
+
+
+def test_parameters_from_probabilities_are_stolen_ones(monkeypatch):
+    """A solver that fails is seen in its row and in no other."""
+    solve = comparison.STEALML.solve_binary
+    monkeypatch.setattr(
+        comparison.STEALML, "solve_binary", lambda *given: 2 * solve(*given)
+    )
+    errors = comparison.weight_thefts(seed=11, weight=3.0)
+    assert errors["from the owner"] < 1e-8 < 0.1 < errors["from probabilities"]
+
+
+def test_a_theft_by_labels_is_scored_by_what_differs(monkeypatch):
+    table = datasets.tabular("breast_cancer").train
+    machine = LinearSVC(random_state=0).fit(*table)
+    asked = {}
+
+    def differs(predict, owner, x):
+        asked.update(copy=predict(x), owner=owner, x=x)
+        return 0.25
+
+    monkeypatch.setattr(comparison.STEALML, "differs", differs)
+    x = np.random.default_rng(0).uniform(-1, 1, (50, machine.n_features_in_))
+    assert comparison.label_theft(machine, 40, 0, x) == {
+        "fidelity": 75,
+        "queries": 40,
+    }
+    assert asked["owner"] is machine and asked["x"] is x
+
+
+def test_a_filter_is_copied_by_the_kind_that_is_named(monkeypatch):
+    made = []
+
+    def attack(victim, make, rows, queries, seed):
+        made.append((victim, make, rows, queries, seed))
+        return {"d": 0.1, "queries": queries}
+
+    monkeypatch.setattr(comparison.CLASSIFIER, "attack", attack)
+    for kind in ("SVM", "deep"):
+        found = comparison.filter_theft("rows", "victim", kind, 30, 4)
+        assert found == {"fidelity": 90, "queries": 30}
+    kinds = comparison.CLASSIFIER.KINDS
+    assert made == [
+        ("victim", kinds[kind], "rows", 30, 4) for kind in ("SVM", "deep")
+    ]
 
 
 def test_a_network_gives_its_weight_away_at_the_minimum_only():
@@ -232,6 +298,16 @@ def test_a_lead_is_paired_over_seeds():
     assert comparison.lead(runs, "first", "second") == (1, 1, 1)
 
 
+def test_a_verdict_is_read_off_the_interval():
+    said = comparison.verdict
+    interval = comparison.metrics.Interval
+    assert said(interval(2, 1, 3), "A", "B") == "A is ahead of B"
+    assert said(interval(-2, -3, -1), "A", "B") == "B is ahead of A"
+    assert said(interval(1, -1, 3), "A", "B") == "the order of A and B is open"
+    words = comparison.both_verdicts({"rules": interval(2, 1, 3)})
+    assert words == "with rules, KnockoffNets is ahead of PRADA"
+
+
 def test_dollars_follow_the_price_and_admit_failure():
     reached = curve((100, [90, 90]), (400, [100, 100]))
     assert comparison.dollars(reached, [1.0, 10.0]) == {
@@ -266,3 +342,18 @@ def test_a_grown_attack_spends_its_budget_and_scores_each_round(pool):
     assert list(seen) == [100, 130] and len(seen[130]) == 2
     assert [api.ledger.queries for api in apis] == [130, 130]
     assert bought[1][0].shape == (130, 1, 28, 28)
+
+
+def test_the_grown_attack_is_pradas_own(pool, monkeypatch):
+    """Its steps are targeted and random, not signs drawn for a control."""
+    rules, whole = [], comparison.PRADA.duplication_rounds
+
+    def noted(api, first, budget, rule, seed):
+        rules.append((rule, seed, len(first)))
+        return whole(api, first, budget, rule, seed)
+
+    monkeypatch.setattr(comparison.PRADA, "duplication_rounds", noted)
+    digits = datasets.Sample(pool, np.arange(len(pool)) % 10)
+    api = PredictionAPI(ink)
+    comparison.grow(digits, lambda model: {}, [3], lambda: api, 110)
+    assert rules == [("T-RND FGSM", 3, 100)]
