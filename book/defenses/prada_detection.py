@@ -1410,7 +1410,7 @@ for kind, p in looks_worse.items():
     claims.add(f"{kind}: chance to look worse than benign", p, high=0.5)
     for name, level in whose.items():
         claims.add(
-            f"{kind}: share of {n_streams} streams flagged at {name} threshold",
+            f"{kind}: share of {n_streams} flagged at {name} threshold",
             share_below(families[kind], level).mean,
             high=0.2,
         )
