@@ -316,7 +316,7 @@ Markdown(
 # The second zone is twice as wide.
 
 # %%
-PLANES = {"walk": 4, "uniform": 1}  # attacks, and starts of each
+PLANES = {"walk": 8, "uniform": 1}  # attacks, and starts of each
 planes = {s: BDPL.PlaneVictim(s) for s in seeds}
 walked = {
     (attack, zone): [
@@ -1633,8 +1633,8 @@ claims.add(
 claims.add(
     f"BDPL: drop of the walk's extraction rate, {zone_in_words(zones[1])}",
     lost_rate["walk", zones[1]].mean,
-    low=15,
-    high=50,
+    low=10,
+    high=45,
 )
 claims.add(
     "BDPL: largest drop against retraining (points)",
