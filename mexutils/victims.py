@@ -6,7 +6,6 @@ from the same recipe.
 """
 
 import hashlib
-import inspect
 import io
 import os
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 
 from mexutils import datasets, training
 from mexutils.cache import cached
+from mexutils.keys import key_of
 
 __all__ = [
     "Victim",
@@ -145,19 +145,11 @@ def _kept(
     The key is the recipe, the seed and the marks by which the data are
     known; two processes that ask at once train it once.
     """
-    key = _recipe(seed, marks)
+    key = key_of(_train, seed, marks)
     content = cached(
         f"{name}-{key}.npz", lambda: _train(data(), seed, f"training {name}")
     )
     return _unpacked(content)
-
-
-def _recipe(seed: int, marks) -> str:
-    """A key that changes with the way in which a victim is trained."""
-    settings = (EPOCHS, BATCH, PEAK_LR, WEIGHT_DECAY, seed, marks)
-    parts = (training.lenet, training.fit, jitter, _train)
-    text = repr(settings) + "".join(map(inspect.getsource, parts))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _train(train: datasets.Sample, seed: int, what: str) -> bytes:

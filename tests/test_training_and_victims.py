@@ -480,7 +480,7 @@ def train(*_):
     time.sleep(1)
     return victims.packed(victims.embedded().model)
 victims._train = train
-victims._recipe = lambda *_: "key"
+victims.key_of = lambda *_: "key"
 open(sys.argv[1], "w").close()
 while not all(map(os.path.exists, sys.argv[1:])):
     time.sleep(0.01)
