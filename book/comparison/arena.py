@@ -1559,16 +1559,16 @@ claims.add(
     abs(labels.mean),
     high=0.5,
 )
-for d, least in (("reverse sigmoid", 2), ("MAD", 8)):
+for d in ("reverse sigmoid", "MAD"):
     claims.add(
         f"{d}: fall of KnockoffNets (points)",
         fall(seen, "KnockoffNets", d).mean,
-        low=least,
+        low={"reverse sigmoid": 2, "MAD": 8}[d],
     )
     claims.add(
         f"{d}: answers computed back less naive (points)",
         gain(seen, d, "KnockoffNets, inverted", "KnockoffNets").mean,
-        low=least,
+        low={"reverse sigmoid": 2, "MAD": 8}[d],
     )
 for kind in ("image", "softmax"):
     claims.add(
