@@ -214,8 +214,8 @@ def test_the_judge_reads_both_kinds_of_models():
 
 def test_hyperparameters_need_parameters_not_labels():
     errors = comparison.weight_thefts(seed=11, weight=3.0)
-    assert errors["from the owner"] < 1e-8
-    assert errors["from probabilities"] < 1e-8
+    assert errors["from the owner"] < 1e-6
+    assert errors["from probabilities"] < 1e-6
     assert errors["from labels"] > 0.3
 
 
@@ -226,7 +226,7 @@ def test_parameters_from_probabilities_are_stolen_ones(monkeypatch):
         comparison.STEALML, "solve_binary", lambda *given: 2 * solve(*given)
     )
     errors = comparison.weight_thefts(seed=11, weight=3.0)
-    assert errors["from the owner"] < 1e-8 < 0.1 < errors["from probabilities"]
+    assert errors["from the owner"] < 1e-6 < 0.1 < errors["from probabilities"]
 
 
 def test_a_theft_by_labels_is_scored_by_what_differs(monkeypatch):

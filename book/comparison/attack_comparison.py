@@ -1169,20 +1169,25 @@ plotting.table(
 
 # %% tags=["hide-input"]
 thief = typical(curves["KnockoffNets, own settings"])
+pays = (
+    f"But {hand:,.0f} labels by hand give the same 95 %. Against these, "
+    f"KnockoffNets' {thief:,.0f} queries pay only where a label costs more "
+    "than "
+    + " or ".join(
+        f"\\${thief * p / 1000 / hand:.4f} (queries at \\${p:g})"
+        for p in prices
+    )
+    if np.isfinite([hand, thief]).all()
+    else "Not every seed got to 95 %, by queries or by hand: the table says "
+    "which"
+)
 Markdown(
     f"Training the victim takes about {core_seconds:,.0f} seconds of one "
     f"core, which is \\${compute:.3f} at \\${price_per_core_hour:.2f} an "
     "hour: nothing. Its 60,000 labels are the price, "
     f"\\${labelling:,.0f} at \\${price_per_label:.2f} each. Against these, "
     f"{budget:,} queries at \\$10 for 1,000 pay as long as a label costs more "
-    f"than \\${budget * 10 / 1000 / len(mnist.train.x):.4f}. But {hand:,.0f} "
-    "labels by hand give the same 95 %. Against these, KnockoffNets' "
-    f"{thief:,.0f} queries pay only where a label costs more than "
-    + " or ".join(
-        f"\\${thief * p / 1000 / hand:.4f} (queries at \\${p:g})"
-        for p in prices
-    )
-    + "."
+    f"than \\${budget * 10 / 1000 / len(mnist.train.x):.4f}. {pays}."
 )
 
 # %% [markdown]
@@ -1248,7 +1253,7 @@ claims.add(
 claims.add(
     "StealHyperparameters, parameters from probabilities: error",
     metrics.column(weights, "from probabilities").max(),
-    high=1e-8,
+    high=1e-6,
 )
 claims.add(
     "StealHyperparameters, parameters from labels: least error",
