@@ -34,7 +34,7 @@ import sys
 import threading
 import tokenize
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -179,7 +179,7 @@ class _Reading:
             names = list(thing)
             if not self.behind:  # code may go through its globals in order
                 names.sort(key=self.apart)
-            self.items("dict", [(name, thing[name]) for name in names])
+            self.items(kind.__name__, [(name, thing[name]) for name in names])
         elif kind is np.ndarray or isinstance(thing, np.generic):
             self.array(thing)
         elif isinstance(thing, torch.Tensor) and _is_dense(thing):
@@ -230,7 +230,9 @@ class _Reading:
         about = (thing.dtype, tuple(thing.shape), thing.device.type)
         self.put("tensor", repr((*about, thing.requires_grad)))
         cells = thing.detach().cpu().resolve_conj().resolve_neg()
-        self.put("cells", cells.reshape(-1).view(torch.uint8).numpy())
+        self.put(
+            "cells", cells.reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
 
     def named(self, thing) -> None:
         """Add what a library calls by a name, with the library's version."""
@@ -415,8 +417,23 @@ def _is_definition(thing) -> bool:
     return isinstance(thing, ModuleType) and _is_ours(thing.__name__)
 
 
+_KEEPING = {"mexutils.keys", "mexutils.cache", "mexutils.sweep"}
+"""How a result is kept changes no result."""
+_SHOWING = {"mexutils.claims", "mexutils.notebook", "mexutils.plotting"}
+"""How a result is shown changes nothing that is measured."""
+
+
 def _is_ours(module: str | None) -> bool:
+    if module in _KEEPING:
+        return False
     return not _is_library((module or "").partition(".")[0])
+
+
+def _home(value) -> str | None:
+    """The module that a value is, or stands in."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return getattr(value, "__module__", None)
 
 
 def _is_of_ipython(value) -> bool:
@@ -576,9 +593,9 @@ def measurement_key(name: str) -> str:
     """`chapter_key`, but for the ranges that the claims must lie in.
 
     What a chapter measures does not stand on the `low`, `high` and `paper`
-    of its `claims.add(...)`.
+    of its `claims.add(...)`, nor on how its figures and tables look.
     """
-    return _chapter(name, _WithoutRanges())
+    return _chapter(name, _WithoutRanges(), aside=_SHOWING)
 
 
 class _WithoutRanges(ast.NodeTransformer):
@@ -595,14 +612,22 @@ class _WithoutRanges(ast.NodeTransformer):
         return node
 
 
-def _chapter(name: str, change: ast.NodeTransformer) -> str:
+def _chapter(
+    name: str, change: ast.NodeTransformer, aside: Set[str] = frozenset()
+) -> str:
+    """The key of a chapter's changed code, but for the modules left aside."""
     path = chapters.book_dir() / f"{name.removesuffix('.py')}.py"
     with _chapters_as_they_are():
         if not path.is_file():
             chapters.load_chapter(name)  # says which there are
         try:
             cells = _cells(path.read_text(), change)
-            return _hex(_read_cells(cells, vars(chapters.load_chapter(name))))
+            defined = {
+                name: value
+                for name, value in vars(chapters.load_chapter(name)).items()
+                if _home(value) not in aside
+            }
+            return _hex(_read_cells(cells, defined))
         except Exception:  # whatever a broken chapter raises
             return _hex(_bytes_of_all(name))
 
