@@ -283,6 +283,16 @@ def test_lowd_meek_finds_the_plane(epsilon):
     assert api.rows < 25 * D
 
 
+def test_the_bias_of_lowd_meek_is_as_fine_as_its_weights():
+    w, beta = np.array([1.0, -0.3, 0.0, 0.02, -2.0]), 0.4
+    for seed in range(6):
+        api = OnlyQuery(plane(w, beta))
+        ends = chapter.find_both_labels(api, D, seed=seed)
+        found = chapter.lowd_meek(api, *ends, 1e-3)
+        scale = np.linalg.norm(w) / np.linalg.norm(found[:-1])
+        assert abs(found[-1] * scale - beta) < 5e-3
+
+
 def test_lowd_meek_never_pays_more_than_its_formula():
     rng = np.random.default_rng(3)
     for _ in range(5):
