@@ -42,7 +42,9 @@ from pathlib import Path, PurePath
 from types import (
     CodeType,
     FunctionType,
+    GetSetDescriptorType,
     MappingProxyType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -93,6 +95,7 @@ def _hex(content: bytes) -> str:
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 _CACHED = type(functools.cache(lambda: 0))
+_SLOTS = (GetSetDescriptorType, MemberDescriptorType)
 _STATELESS = {"_thread", "weakref", "_weakref"}  # locks, weak references
 _UNSEEN = {"__module__", "__qualname__", "__annotate__", "__annotate_func__"}
 
@@ -194,7 +197,7 @@ class _Reading:
             self.items("cached property", [thing.func])
         elif isinstance(thing, MethodType):
             self.items("method", (thing.__func__, thing.__self__))
-        elif isinstance(thing, ModuleType) or _has_a_name(kind):
+        elif isinstance(thing, ModuleType) or _has_a_name(thing):
             self.named(thing)
         elif kind.__module__ in _STATELESS:
             self.put("stateless", kind.__qualname__)
@@ -378,9 +381,11 @@ def _is_dense(thing: torch.Tensor) -> bool:
     return thing.layout == torch.strided and not thing.is_quantized
 
 
-def _has_a_name(kind: type) -> bool:
-    """Whether things of this kind are known by their qualified name."""
-    return any("__qualname__" in vars(base) for base in kind.__mro__)
+def _has_a_name(thing) -> bool:
+    """Whether it is a function, a class or a slot: known by its place."""
+    if not callable(thing) and not isinstance(thing, _SLOTS):
+        return False  # as a generator, which has its function's name
+    return any("__qualname__" in vars(base) for base in type(thing).__mro__)
 
 
 def _content(cell):
@@ -502,6 +507,7 @@ class _Lookups(NamedTuple):
 
 _GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_JUMPS = {*dis.hasjrel, *dis.hasjabs}
 _STORES = ("STORE_NAME", "STORE_GLOBAL")
 _UNSAID = ("EXTENDED_ARG", "PUSH_NULL", "PRECALL", "KW_NAMES", "CALL")
 _KINDS_OF_FUNCTION = (
@@ -515,20 +521,35 @@ _KINDS_OF_FUNCTION = (
 
 @functools.cache
 def _code(code: CodeType) -> str:
-    """The digest of what byte code does: no lines, no docstrings."""
-    about = (
-        *(code.co_name, code.co_argcount, code.co_posonlyargcount),
-        *(code.co_kwonlyargcount, code.co_varnames, code.co_cellvars),
-        *(code.co_freevars, code.co_flags & _KINDS_OF_FUNCTION),
-        code.co_exceptiontable,
-    )
-    steps = list(dis.get_instructions(code))
-    pieces = [_spelled(about)]
+    """The digest of what byte code does: no lines, no docstrings.
+
+    Calls of `np.log` are compiled in one of two ways, by whether the import
+    stands in the same file or in another cell; here they are one.
+    """
+    steps, nth = [], {}
+    for step in dis.get_instructions(code):
+        nth[step.offset] = len(steps)
+        if step.opname not in ("PUSH_NULL", "EXTENDED_ARG"):
+            steps.append(step)
+    pieces = [
+        code.co_name,
+        (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
+        (code.co_varnames, code.co_cellvars, code.co_freevars),
+        code.co_flags & _KINDS_OF_FUNCTION,
+        [
+            (nth[entry.start], nth.get(entry.end), nth[entry.target])
+            for entry in dis.Bytecode(code).exception_entries
+        ],
+    ]
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         # A class notes its docstring and its line as the first it does.
         notes = after and after.opname == "STORE_NAME"
         if not (notes and after.argval in ("__doc__", "__firstlineno__")):
-            pieces.append(f"{step.opname} {_spelled(step.argval)}")
+            name = "LOAD_ATTR" if step.opname in _ATTRIBUTES else step.opname
+            jumps = step.opcode in _JUMPS
+            pieces.append(
+                (name, nth[step.argval] if jumps else _spelled(step.argval))
+            )
     return hashlib.sha256(repr(pieces).encode()).hexdigest()
 
 
