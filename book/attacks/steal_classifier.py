@@ -631,8 +631,14 @@ def in_points(interval):
 
 
 def percent_of(runs, name="d"):
-    """One score of several runs in words, in percent: mean [95 %]."""
-    return f"{metrics.interval(100 * metrics.column(runs, name)):.1f}"
+    """One score of several runs in words, in percent: mean [95 %].
+
+    A dash where a run has no such score, as of a class never answered.
+    """
+    values = 100 * metrics.column(runs, name)
+    if np.isnan(values).any():
+        return "–"
+    return f"{metrics.interval(values):.1f}"
 
 
 # %%
@@ -1322,9 +1328,9 @@ for v in victims:
     )
 for k in stiff:
     claims.add(
-        f"deep victim: d of {k} over d of deep, {top:,} labels",
-        ratio[k],
-        low=2.0,
+        f"deep victim: d of deep over d of {k}, {top:,} labels",
+        1 / ratio[k],
+        high=0.5,
         paper="the reverse does not work well",
     )
     claims.add(
@@ -1347,7 +1353,7 @@ for task, gap in gaps.items():
 claims.add(
     f"radial SVM over linear SVM, d on the deep victim, {side_budget:,}",
     metrics.column(bent, "d").mean() / mean_d["deep", "SVM", side_budget],
-    high=0.7,
+    high=0.95,
 )
 
 # %% [markdown]
@@ -1367,14 +1373,15 @@ for n, gain in versus_equal.items():
         low=-0.004,
     )
 claims.add(
-    f"grain, SVM: fall of d_max by tuning, {top:,} labels",
-    tuning["SVM", top].mean,
-    low=0.01,
+    f"grain, SVM, {top:,} labels: d_max tuned over d_max untuned",
+    metrics.column(rare["SVM", top, "tuned"], "d_max").mean()
+    / metrics.column(naive, "d_max").mean(),
+    high=0.8,
 )
 claims.add(
-    f"grain, SVM untuned, {top:,} labels: d2 over d",
-    metrics.column(naive, "d2").mean() / metrics.column(naive, "d").mean(),
-    low=3.0,
+    f"grain, SVM untuned, {top:,} labels: d over d2",
+    metrics.column(naive, "d").mean() / metrics.column(naive, "d2").mean(),
+    high=0.6,
 )
 
 # %% [markdown]
@@ -1382,10 +1389,10 @@ claims.add(
 
 # %%
 claims.add(
-    "even in the box: d over that of real stories",
-    metrics.column(sent["even in the box"], "d").mean()
-    / metrics.column(sent["stories of the ten topics"], "d").mean(),
-    low=1.2,
+    "real stories: d over that of even in the box",
+    metrics.column(sent["stories of the ten topics"], "d").mean()
+    / metrics.column(sent["even in the box"], "d").mean(),
+    high=0.6,
 )
 billed = {
     b: metrics.column(matrix["deep", "deep", b], "queries") for b in budgets
@@ -1424,7 +1431,7 @@ for name, labels in lessons.items():
 # :class: attention
 # Ship is a topic of one story in forty-five.
 # Copy a deep filter for it with an SVM, 1,000 labels, threshold at one half.
-# What are $d$ and $d_2$?
+# What are $d$ and $d_2$, and what if the filter itself never answers ship?
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
@@ -1432,7 +1439,8 @@ is_ship = (topic == "ship").astype(int)
 ship = Filter(DeepNet(owner_seed).fit(themes[owner], is_ship[owner]))
 for way, share in ways.items():
     scored = attack(ship, linear_svm, rows, 1000, seed, validation=share)
-    print(way, f"d = {scored['d']:.1%}, d2 = {scored['d2']:.0%}")
+    d2 = "none" if np.isnan(scored["d2"]) else f"{scored['d2']:.0%}"
+    print(f"{way}: d = {scored['d']:.1%}, d2 = {d2}")
 
 # %% [markdown]
 # :::{admonition} Exercise 3
