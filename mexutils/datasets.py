@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import string
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -162,15 +162,17 @@ def letters(n: int = 10_000, seed: int = 0) -> Sample:
     Returns x (n, 1, 28, 28) float32 in [0, 1], y (n,) in 0..51.
     """
     n = _count(n)
-    glyphs = _glyphs()
-    x, y = [], []
-    for block in range(-(-n // _BLOCK)):
-        rng = torch.Generator().manual_seed(1_000_003 * seed + block)
-        letter = torch.randint(len(LETTERS), (_BLOCK,), generator=rng)
-        font = torch.randint(len(_FONTS), (_BLOCK,), generator=rng)
-        x.append(_warp(glyphs[font, letter], rng))
-        y.append(letter)
+    x, y = zip(*(_block(b, seed) for b in range(-(-n // _BLOCK))), strict=True)
     return Sample(torch.cat(x)[:n].numpy(), torch.cat(y)[:n].numpy())
+
+
+@lru_cache(maxsize=40)  # 120 MB; attackers draw the same pool again
+def _block(block: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A block of letters and what they are; nobody writes into it."""
+    rng = torch.Generator().manual_seed(1_000_003 * seed + block)
+    letter = torch.randint(len(LETTERS), (_BLOCK,), generator=rng)
+    font = torch.randint(len(_FONTS), (_BLOCK,), generator=rng)
+    return _warp(_glyphs()[font, letter], rng), letter
 
 
 @cache
