@@ -583,6 +583,18 @@ def test_nodes_that_answer_as_their_neighbours_hide_nothing(name, seed):
     assert (chapter.predict_tree(tree, x) == model.predict(x)).all()
 
 
+@pytest.mark.parametrize("same", ["left", "right"])
+def test_a_child_that_answers_as_its_parent_is_no_leaf(same):
+    children = [(-2, 0.0, -1, -1, (2, 1)), (-2, 0.0, -1, -1, (1, 5))]
+    if same == "right":
+        children.reverse()
+    model = Nodes([(0, 0.1, 1, 2, (4, 2)), *children])
+    for find in (chapter.by_halving, chapter.one_by_one):
+        oracle = chapter.TreeOracle(model)
+        tree = chapter.tree_top_down(oracle, *ENDS, 1e-4, find)
+        assert chapter.threshold_error(tree, model) < 1e-4
+
+
 def test_the_threshold_error_knows_a_split_that_was_found_twice():
     def split(feature, threshold, left, right):
         return chapter.Split(feature, threshold, left, right)
