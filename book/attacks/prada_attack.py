@@ -25,7 +25,7 @@
 #   (CV-SEARCH);
 # - judge a copy by its adversarial examples: do they fool the victim?
 # - see what a score on random inputs can tell and what it cannot;
-# - see what gives this attack away.
+# - look for what gives this attack away.
 #
 # It runs in about two minutes.
 # Read [the setting](../setting.ipynb) first, and
@@ -812,6 +812,19 @@ over_noise = {
     n: gain(by_rule, n, "random signs", "fidelity") for n in gradient_rules
 }
 
+
+def mean_of_rules(key):
+    """One score a seed, averaged over the rules that use a gradient."""
+    return np.mean(
+        [metrics.column(by_rule[n], key) for n in gradient_rules], 0
+    )
+
+
+fooled_more = metrics.paired_difference(
+    mean_of_rules("untargeted"),
+    metrics.column(by_rule["random signs"], "untargeted"),
+)
+
 # %% tags=["hide-input"]
 Markdown(
     "Over seeds alone the rules gain, in points of fidelity: "
@@ -819,7 +832,14 @@ Markdown(
     + ". Over random signs of the same size: "
     + ", ".join(f"{n} {g:.1f}" for n, g in over_noise.items())
     + ". Where the second interval holds 0, these seeds do not show that the "
-    "gradient was worth computing for this score."
+    "gradient was worth computing for this score. Adversarial examples made "
+    f"on the copies of the gradient rules fool {fooled_more:.1f} points more "
+    "than those made on the copy of random signs, mean of rules, untargeted: "
+    + (
+        "an interval that holds 0 leaves it open."
+        if fooled_more.low <= 0 <= fooled_more.high
+        else "an interval without 0."
+    )
 )
 
 # %% tags=["hide-input"]
@@ -1065,7 +1085,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **The queries give themselves away.**
+# **Do the queries give themselves away?**
 # A child moves by the step wherever its pixel has room: in a digit's black
 # background only where the sign is up, in a background that is grey already
 # both ways.
@@ -1162,27 +1182,19 @@ Markdown(
 # context, not targets.
 
 # %%
-for name, g in gains.items():
-    claims.add(
-        f"{name} minus seeds alone, {table_budget:,} queries (fidelity)",
-        g.mean / 100,
-        low=0.01,
-    )
-signs_gain = [
-    gain(by_rule, n, "random signs", "untargeted").mean for n in gains
-]
 claims.add(
-    "loss rules minus random signs, untargeted, mean of rules (points)",
-    np.mean(signs_gain),
-    low=2.0,
+    f"gradient rules minus seeds alone, {table_budget:,} queries, mean of "
+    "rules (points of fidelity)",
+    np.mean([g.mean for g in gains.values()]),
+    low=1.0,
 )
 for key in ("untargeted", "targeted"):
     copy = metrics.column(largest["probabilities"], key).mean()
     claims.add(
-        f"white box minus copy, {key} (points)", ceiling[key] - copy, low=1.0
+        f"white box minus copy, {key} (points)", ceiling[key] - copy, low=10
     )
     claims.add(
-        f"copy minus random signs, {key} (points)", copy - floor[key], low=10
+        f"copy minus random signs, {key} (points)", copy - floor[key], low=5
     )
 claims.add(
     "probabilities minus labels, untargeted (points)",
@@ -1203,23 +1215,23 @@ claims.add(
     common["waves"]["bits"] - common["uniform"]["bits"],
     low=1.0,
 )
-for key in ("patches", "waves"):
-    claims.add(
-        f"T-RND FGSM minus seeds alone on {key} (points)",
-        gain(by_rule, "T-RND FGSM", "seeds alone", key).mean,
-        low=10.0,
-    )
+grown = [
+    metrics.column(at("T-RND FGSM", "probabilities", largest_budget), key)
+    - metrics.column(at("T-RND FGSM", "probabilities", 100), key)
+    for key in ("patches", "waves")
+]
+claims.add(
+    f"{largest_budget:,} queries minus 100, mean of patches and waves "
+    "(points of agreement)",
+    np.mean(grown),
+    low=10.0,
+)
 
 # %%
 claims.add(
     "CV-SEARCH minus rule of thumb (points of fidelity)",
     tuned_gain.mean,
     low=15.0,
-)
-claims.add(
-    "normality of benign minus attack distances",
-    normality["benign: test digits"] - normality["T-RND FGSM"],
-    low=0.03,
 )
 claims.add(
     "ledger minus budget, largest over runs",
@@ -1295,8 +1307,8 @@ for reservoir in (None, (3, 400)):
 #   in queries and in adversarial examples, and the two may differ.
 # - Agreement on random inputs depends on what is called random, and means
 #   nothing where the victim has one answer for all of them.
-# - Steps of one size leave their mark on the distances between queries, which
-#   a monitor can watch.
+# - Steps of one size may leave their mark on the distances between queries,
+#   which a monitor can watch.
 #
 # ## References
 #
