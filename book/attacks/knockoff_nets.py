@@ -376,9 +376,8 @@ Markdown(
 # ### What to ask?
 #
 # The same budget buys answers to different pictures.
-# The victim's own training digits are the ceiling that no attacker of this
-# chapter has.
-# Plain noise is the floor.
+# The victim's own training digits are what no attacker of this chapter has.
+# Plain noise is what everybody has.
 # In between stands noise with the texture of ink: a smooth random field,
 # turned into strokes where it is large.
 
