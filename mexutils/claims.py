@@ -22,7 +22,7 @@ MIME = "application/vnd.mexutils.claims+json"
 """The output type under which an executed notebook keeps its claims."""
 
 TOO_NOISY = "too noisy here"
-_MISSED = "background-color: rgba(213, 94, 0, 0.25)"  # on light and on dark
+_MISSED = "background-color: rgba(210, 40, 40, 0.25)"  # on light and on dark
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -90,6 +91,7 @@ def with_notice(notebook: NotebookNode, note: dict) -> NotebookNode:
     if note["error"]:
         first = note["error"].splitlines()[0]
         words = re.sub(r"^book/\S+?\.py(, )?:? ?", "", first)
+        words = words.replace("`", "'")
         text = notice(
             "danger",
             "This chapter broke off",
@@ -100,7 +102,7 @@ def with_notice(notebook: NotebookNode, note: dict) -> NotebookNode:
         text = notice(
             "warning",
             f"Claims missed in this run: {len(note['missed'])}",
-            *(f"- {fault}" for fault in note["missed"]),
+            *(f"- {escape(fault)}" for fault in note["missed"]),
         )
     else:
         return notebook
