@@ -25,6 +25,7 @@ import dis
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import inspect
@@ -34,7 +35,7 @@ import sys
 import threading
 import tokenize
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -257,7 +258,7 @@ class _Reading:
         top = module.partition(".")[0]
         if top not in self.libraries and _is_library(top):
             self.libraries.add(top)
-            self.put("library", _version(top))
+            self.put("library", _version(top, importlib.metadata.version))
 
     def object(self, thing) -> None:
         """Add an object: its class, and what pickle would keep of it."""
@@ -330,7 +331,10 @@ class _Reading:
             self.file(module)
         self.behind = True
         for name in sorted(reached):
-            self.items("uses", (name, reached[name]))
+            try:
+                self.items("uses", (name, reached[name]))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
 
     def file(self, module: str) -> None:
         """Add what a function imports when it runs, without importing it."""
@@ -345,12 +349,26 @@ class _Reading:
 
 
 def _code_of(module: str) -> CodeType | None:
-    """The code of a module's file; None for what is no module."""
-    try:
-        spec = importlib.util.find_spec(module)
-        return spec.loader.get_code(module)
-    except (ImportError, ValueError, AttributeError):
+    """The code of a module's file; None where there is no such script."""
+    spec = _spec(module)
+    if spec is None or not str(spec.origin).endswith(".py"):
         return None
+    content = Path(spec.origin).read_bytes()
+    return compile(content, spec.origin, "exec", dont_inherit=True)
+
+
+def _spec(module: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module is found; unlike `find_spec` it imports no package."""
+    package, _, _ = module.rpartition(".")
+    if not package:
+        try:
+            return importlib.util.find_spec(module)
+        except ValueError:  # a script, or made by hand
+            return None
+    above = _spec(package)
+    places = above and above.submodule_search_locations
+    find = importlib.machinery.PathFinder.find_spec
+    return find(module, places) if places else None
 
 
 def _followed(name: str, value, attributes: list[str]) -> tuple[str, Any]:
@@ -443,7 +461,7 @@ def _home(value) -> str | None:
 
 def _is_of_ipython(value) -> bool:
     """Whether it stands in a notebook for what Python calls the same."""
-    return (getattr(value, "__module__", None) or "").startswith("IPython")
+    return str(getattr(value, "__module__", "")).startswith("IPython")
 
 
 @functools.cache
@@ -457,10 +475,7 @@ def _is_library(top: str) -> bool:
         return False
     if top in sys.stdlib_module_names:
         return True
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return False
+    spec = _spec(top)
     if spec is None:
         return False
     places = [spec.origin, *(spec.submodule_search_locations or ())]
@@ -476,14 +491,14 @@ def _distributions() -> dict[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
-def _version(top: str) -> str:
+@functools.cache
+def _version(top: str, version: Callable[[str], str]) -> str:
     """Name and version of what the top-level module was installed with."""
     if top in sys.stdlib_module_names:
         return "Python's"
     names = sorted(set(_distributions().get(top, ())))
-    versions = [f"{n} {importlib.metadata.version(n)}" for n in names]
-    module = sys.modules.get(top)
-    return ", ".join(versions) or str(getattr(module, "__version__", ""))
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    return found or str(getattr(sys.modules.get(top), "__version__", ""))
 
 
 # --- byte code ------------------------------------------------------------

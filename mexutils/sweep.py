@@ -229,6 +229,10 @@ def _cell_keys(cells: Sequence[Cell]) -> list[str]:
     """The key of every cell; the code of each function is read once."""
     functions = {id(cell.function): cell.function for cell in cells}
     known = {place: key_of(code) for place, code in functions.items()}
-    return [
-        key_of(known[id(cell.function)], cell.parameters) for cell in cells
-    ]
+    keys = []
+    for place, cell in enumerate(cells):
+        try:
+            keys.append(key_of(known[id(cell.function)], cell.parameters))
+        except ValueError as error:
+            raise ValueError(f"cell {place}: {error}") from error
+    return keys

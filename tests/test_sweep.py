@@ -5,9 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from _cluster import ROOT, cluster, wait_for
+from sklearn.linear_model import LogisticRegression
 
 from mexutils import sweep as module
 from mexutils.sweep import Cell, cell_key, sweep
@@ -117,93 +122,78 @@ def test_scheduler_started_by_hand(script, tmp_path):
     assert sorted(starts(tmp_path)) == ["-1", "2", "3"]
 
 
-def made(text, name="mexutils.book.x"):
-    scope = {"__name__": name}
-    exec(text, scope)
-    return scope
-
-
-BASE = '''
-SCALE = {scale}
-def helper(x):
-    """{doc}"""
-    return SCALE * x {sign} 1
-class Thing:
-    def go(self, x):
-        self.beside = x
-        return helper(self.beside)
-def run(x):
-    # {doc}
-    return {{"y": Thing().go(x)}}
-def unused():
-    return {unused}
-beside = {beside}
-'''
-
-
-def key_of(parameters=None, name="mexutils.book.x", **changes):
-    settings = {"scale": 2, "doc": "one", "sign": "+", "unused": 0}
-    settings |= {"beside": 0}
-    scope = made(BASE.format(**settings | changes), name)
-    return cell_key(Cell(scope["run"], parameters or {"x": 1}))
-
-
-def test_key_follows_code_and_parameters():
-    base = key_of()
-    assert base == key_of()
-    assert base == key_of(doc="another word")
-    assert base == key_of(unused=5)
-    assert base == key_of(beside=5)  # a global called like an attribute
-    assert base == key_of(name="__main__")
-    assert base != key_of(scale=3)
-    assert base != key_of(sign="-")
-    assert base != key_of({"x": 2})
-
-
-def test_key_follows_functions_among_the_parameters():
-    first, second = made("def f(x): return x"), made("def f(x): return -x")
-    assert key_of({"x": first["f"]}) != key_of({"x": second["f"]})
-
-
-def test_key_does_not_depend_on_the_process(tmp_path):
-    path = tmp_path / "key.py"
-    path.write_text(
-        "from mexutils import load_chapter\n"
-        "from mexutils.sweep import Cell, cell_key\n"
-        'chapter = load_chapter("attacks/knockoff_nets")\n'
-        "print(cell_key(Cell(chapter.knockoff, {'budget': 3, 's': {1, 2}})))\n"
-    )
-    keys = {
-        subprocess.run(
-            [sys.executable, path],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(keys) == 1
-
-
-def test_damaged_file_is_made_anew(tmp_path, monkeypatch):
-    cell = Cell(dict, {"a": 1})
+@pytest.fixture
+def computed(monkeypatch):
+    """The cells that a sweep computes, here instead of in workers."""
     calls = []
 
-    def computed(wanted, scheduler, workers):
-        for key in wanted:
-            calls.append(key)
-            yield key, module.Outcome({"a": 1})
+    def compute(wanted, scheduler, workers):
+        for key, cell in wanted.items():
+            calls.append(cell)
+            yield key, module.Outcome(*module._call(cell))
 
-    monkeypatch.setattr(module, "_computed", computed)
-    (tmp_path / f"{cell_key(cell)}.json").write_text('{"a": ')
+    monkeypatch.setattr(module, "_computed", compute)
+    return calls
+
+
+def seen(value):
+    return {"seen": str(value)}
+
+
+def test_every_value_is_computed_for_itself(computed, tmp_path):
+    values = [*np.arange(3), *torch.arange(3), *np.float32([0.1, 0.5])]
+    values += [Path("a"), Path("b"), Fraction(1, 2), Fraction(1, 3)]
+    values += [LogisticRegression(C=1.5), LogisticRegression(C=2.5)]
+    cells = [Cell(seen, {"value": value}) for value in values]
+    outcomes = sweep(cells, folder=tmp_path)
+    assert [o.value["seen"] for o in outcomes] == list(map(str, values))
+    again = sweep(cells[::-1], folder=tmp_path)
+    assert [o.value for o in again[::-1]] == [o.value for o in outcomes]
+    assert len(computed) == len(values)
+
+
+def test_equal_cells_are_computed_once(computed, tmp_path):
+    cells = [
+        Cell(dict, {"a": np.zeros(2).size, "b": "c"}),
+        Cell(dict, {"b": "c", "a": 2}),
+        Cell(dict, {}),
+    ]
+    outcomes = sweep([*cells, *cells], folder=tmp_path)
+    assert [o.value for o in outcomes[:3]] == [
+        *({"a": 2, "b": "c"}, {"a": 2, "b": "c"}, {})
+    ]
+    assert all(o.kept for o in sweep(cells, folder=tmp_path))
+    assert len(computed) == 2
+
+
+def test_a_cell_s_key_is_of_its_function_and_parameters():
+    cell = Cell(seen, {"value": 1})
+    assert cell_key(cell) == cell_key(Cell(seen, {"value": 1}))
+    assert cell_key(cell) == module._cell_keys([cell, cell])[1]
+    assert cell_key(cell) != cell_key(Cell(seen, {"value": 1.0}))
+    assert cell_key(cell) != cell_key(Cell(dict, {"value": 1}))
+
+
+@pytest.mark.parametrize("damaged", ['{"a": ', "", "3", "\ud800"])
+def test_damaged_file_is_made_anew(computed, tmp_path, damaged):
+    cell = Cell(dict, {"a": 1})
+    path = tmp_path / f"{cell_key(cell)}.json"
+    path.write_bytes(damaged.encode(errors="surrogatepass"))
     assert sweep([cell], folder=tmp_path)[0].value == {"a": 1}
     assert sweep([cell], folder=tmp_path)[0].kept
-    assert len(calls) == 1
+    assert len(computed) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_bad_input_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="cell 0 is int"):
-        sweep([3], folder=tmp_path)
+def test_bad_input_is_refused_before_anything_is_computed(computed, tmp_path):
+    fine = Cell(dict, {"a": 1})
+    with pytest.raises(ValueError, match="cell 1 is int"):
+        sweep([fine, 3], folder=tmp_path)
     with pytest.raises(ValueError, match="workers must be at least 1"):
-        sweep([Cell(dict, {})], folder=tmp_path, workers=0)
+        sweep([fine], folder=tmp_path, workers=0)
+    with pytest.raises(ValueError, match="cell 1: a .*generator has no key"):
+        sweep([fine, Cell(dict, {"a": iter(x for x in "ab")})])
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeError, match="cannot be written.*MEXUTILS_CAC"):
+        sweep([fine], folder=tmp_path / "file")
+    assert computed == []
