@@ -53,7 +53,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from dask.tokenize import TokenizationError
 from dask.tokenize import tokenize as dask_token
 
 from mexutils import chapters
@@ -132,7 +131,6 @@ class _Reading:
         self.todo: deque = deque()
         self.libraries: set[str] = set()
         self.files: set[str] = set()
-
         self.put("python", str(sys.version_info[:2]))
 
     def of(self, thing) -> str:
@@ -234,9 +232,8 @@ class _Reading:
         about = (thing.dtype, tuple(thing.shape), thing.device.type)
         self.put("tensor", repr((*about, thing.requires_grad)))
         cells = thing.detach().cpu().resolve_conj().resolve_neg()
-        self.put(
-            "cells", cells.reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
+        cells = cells.reshape(-1).view(torch.uint8)
+        self.put("cells", cells.numpy().tobytes())
 
     def named(self, thing) -> None:
         """Add what a library calls by a name, with the library's version."""
@@ -383,10 +380,10 @@ def _followed(name: str, value, attributes: list[str]) -> tuple[str, Any]:
 
 
 def _token(thing, error: Exception) -> str:
-    """Dask's word for it: some libraries tell it how to know their objects."""
+    """Dask's word for what pickle does not know; it refuses the rest."""
     try:
         return dask_token(thing, ensure_deterministic=True)
-    except (TokenizationError, TypeError):
+    except Exception:
         kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
         raise ValueError(
             f"a {kind} has no key that another process would know again "
@@ -544,7 +541,7 @@ def _code(code: CodeType) -> str:
     steps, nth = [], {}
     for step in dis.get_instructions(code):
         nth[step.offset] = len(steps)
-        if step.opname not in ("PUSH_NULL", "EXTENDED_ARG"):
+        if step.opname not in ("PUSH_NULL", "EXTENDED_ARG", "NOP"):
             steps.append(step)
     pieces = [
         code.co_name,
@@ -556,16 +553,19 @@ def _code(code: CodeType) -> str:
             for entry in dis.Bytecode(code).exception_entries
         ],
     ]
-    for step, after in zip(steps, [*steps[1:], None], strict=True):
-        # A class notes its docstring and its line as the first it does.
-        notes = after and after.opname == "STORE_NAME"
-        if not (notes and after.argval in ("__doc__", "__firstlineno__")):
-            name = "LOAD_ATTR" if step.opname in _ATTRIBUTES else step.opname
-            jumps = step.opcode in _JUMPS
-            pieces.append(
-                (name, nth[step.argval] if jumps else _spelled(step.argval))
-            )
+    for step, after in zip(steps, [*steps[1:], steps[-1]], strict=True):
+        if _is_note(step) or _is_note(after):
+            continue
+        name = "LOAD_ATTR" if step.opname in _ATTRIBUTES else step.opname
+        goal = nth[step.argval] if step.opcode in _JUMPS else None
+        pieces.append((name, goal or _spelled(step.argval)))
     return hashlib.sha256(repr(pieces).encode()).hexdigest()
+
+
+def _is_note(step: dis.Instruction) -> bool:
+    """Whether a class notes what it has loaded: its docstring, its line."""
+    notes = ("__doc__", "__firstlineno__")
+    return step.opname == "STORE_NAME" and step.argval in notes
 
 
 @functools.cache

@@ -36,7 +36,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from mexutils import cache, chapters, datasets
+from mexutils import cache, chapters, datasets, plotting, victims
 from mexutils.keys import (
     chapter_key,
     key_of,
@@ -538,10 +538,17 @@ def test_only_what_stands_on_a_change_changes():
     assert changed == {"deep", "helper", "Thing", "run"}
 
 
-def test_an_added_docstring_does_not_count():
-    silent = defined("def f(x):\n    return [x, 'a']\n")["f"]
-    told = defined("def f(x):\n    '''Why.'''\n    return [x, 'a']\n")["f"]
-    assert key_of(silent) == key_of(told)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x):\n    {}\n    return [x, 'a']\n",
+        "def f():\n    class A:\n        {}\n        x = 1\n    return A\n",
+        "class f:\n    {}\n    def go(self):\n        {}\n",
+    ],
+)
+def test_an_added_docstring_does_not_count(text):
+    silent = defined(text.replace("{}", "pass"))["f"]
+    assert key_of(silent) == key_of(defined(text.replace("{}", "'Why.'"))["f"])
 
 
 def test_the_order_of_a_constant_counts():
@@ -767,6 +774,25 @@ def test_a_measurement_does_not_stand_on_its_range(book):
     assert measurement_key("part/fine") == before
     edited(path, "found.mean(),", "found.max(),")
     assert measurement_key("part/fine") != before
+
+
+def test_a_measurement_does_not_stand_on_how_it_is_shown(book, monkeypatch):
+    path = book / "part" / "fine.py"
+    edited(path, "Claims, datasets", "Claims, datasets, plotting")
+    edited(path, "seed = 0\n", "seed = 0\nplotting.use_style()\n")
+    before = chapter_key("part/fine"), measurement_key("part/fine")
+    monkeypatch.setattr(plotting, "use_style", double)
+    after = chapter_key("part/fine"), measurement_key("part/fine")
+    assert after[0] != before[0] and after[1] == before[1]
+
+
+def test_how_a_result_is_kept_does_not_count(monkeypatch):
+    before = key_of(victims.mnist_lenet)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_read", double)
+        assert key_of(victims.mnist_lenet) == before
+    monkeypatch.setattr(victims, "CHECKSUM", "0" * 64)
+    assert key_of(victims.mnist_lenet) != before
 
 
 def test_a_chapter_stands_on_the_helpers_that_it_uses(book, monkeypatch):
