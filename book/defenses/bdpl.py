@@ -1034,7 +1034,8 @@ Markdown(
     + ", ".join(f"{v:.3f} (*{m}*)" for m, v in shifted.items())
     + ". Repeated without a shift, the exact cache yields "
     f"{np.mean(recovered['5', 'cache', 0]):.3f}, where a single answer is "
-    f"true with probability {truth_probability(0.5):.3f}. With shifts of 0.03 the grid yields "
+    f"true with probability {truth_probability(0.5):.3f}. With shifts of "
+    "0.03 the grid yields "
     f"{np.mean(recovered['5', 'grid', 0.03]):.2f} for 5 features and "
     f"{np.mean(recovered['30', 'grid', 0.03]):.2f} for 30."
 )

@@ -1089,7 +1089,8 @@ Markdown(
     f"The attacker pays {bill.ledger.queries:,} queries, "
     f"{bill.ledger.cost:.2f} dollars, as without a defense. Against the "
     "defense it pays nothing more by sharpening or by taking labels, and "
-    f"{table_seconds[chosen]:.1f} seconds of one core for the table. No extra query "
+    f"{table_seconds[chosen]:.1f} seconds of one core for the table. No "
+    "extra query "
     "is needed."
 )
 
