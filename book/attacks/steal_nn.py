@@ -447,6 +447,7 @@ def judged(sweeps, depth, name="linear", names=ROBUST):
     ]
 
 
+# %%
 def profile_noise(sweeps, depths):
     """Time of a layer (microseconds), and noise of sweeps, in layers.
 
@@ -459,6 +460,7 @@ def profile_noise(sweeps, depths):
     return layer, noise_of(np.concatenate(by_depth) / layer)
 
 
+# %%
 profile = np.repeat(depths, nets_per_depth)
 fixed, fixed_attempts = measured(
     lambda: sweeps_of(
@@ -617,11 +619,8 @@ Markdown(
 # Each victim has its own API and its own bill, and is sold by a second API as
 # well: what the two estimates differ by is noise.
 
+
 # %%
-rng = np.random.default_rng(seed)
-true_depths = rng.integers(1, max_depth + 1, n_victims)
-
-
 def infer(hidden, depths, width, rows, repeats, seed):
     """Depths (n,) of the hidden APIs, by a line through an own profile.
 
@@ -634,25 +633,23 @@ def infer(hidden, depths, width, rows, repeats, seed):
     return model.predict(x[len(depths) :])
 
 
+# %%
+# %%
+rng = np.random.default_rng(seed)
+true_depths = rng.integers(1, max_depth + 1, n_victims)
 ways = depths, width, digits.test.x, repeats
-
-
-def infer_victims(seed):
-    """Estimates (victims, 2) by two APIs of each, and the largest bill."""
-    doors = [
-        plain(L, width, 7000 + seed) for L in true_depths for _ in range(2)
-    ]
-    guess = infer(doors, *ways, seed).reshape(-1, 2)
-    return guess, max(api.ledger.queries for api in doors)
-
-
-runs, victim_attempts = measured(
-    lambda: [infer_victims(s) for s in seeds],
-    lambda runs: noise_of(np.concatenate([g for g, _ in runs])) <= QUIET,
+hidden = {
+    s: [plain(L, width, 7000 + s) for L in true_depths for _ in range(2)]
+    for s in seeds
+}
+twins, victim_attempts = measured(
+    lambda: np.stack(
+        [infer(hidden[s], *ways, s).reshape(-1, 2) for s in seeds]
+    ),
+    lambda found: noise_of(np.concatenate(found)) <= QUIET,
 )
-inferred = np.stack([guess[:, 0] for guess, _ in runs])
-victim_bill = max(bill for _, bill in runs)
-victim_noise = noise_of(np.concatenate([guess for guess, _ in runs]))
+inferred, victim_noise = twins[..., 0], noise_of(np.concatenate(twins))
+victim_bill = max(api.ledger.queries for s in seeds for api in hidden[s])
 on_victims = [depth_scores(found, true_depths) for found in inferred]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Inferred against true depth of unseen victims; the grey band is one layer to either side."}, "image": {"alt": "Scatter plot of inferred against true depth with the diagonal and a band of one layer around it."}}
@@ -1642,6 +1639,9 @@ claims.add(
     high=2,
     noisy=clock_noise > QUIET,
 )
+# %%
+
+# %%
 for name in ("tree", "forest", "boosting"):
     claims.add(
         f"{name}: error added by holding out depths (layers)",
@@ -1674,8 +1674,11 @@ claims.add(
     "noise of one span, 100 queries: R²",
     shielded["noise, the span", 100].mean(),
     low=0.75,
+    # %%
     noisy=busy,
 )
+
+# %%
 claims.add(
     "ticks of a third of the span, 100 queries: R²",
     shielded["quantise, a third of the span", 100].mean(),
