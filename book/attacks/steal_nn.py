@@ -1640,8 +1640,6 @@ claims.add(
     noisy=clock_noise > QUIET,
 )
 # %%
-
-# %%
 for name in ("tree", "forest", "boosting"):
     claims.add(
         f"{name}: error added by holding out depths (layers)",
