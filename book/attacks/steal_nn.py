@@ -634,7 +634,6 @@ def infer(hidden, depths, width, rows, repeats, seed):
 
 
 # %%
-# %%
 rng = np.random.default_rng(seed)
 true_depths = rng.integers(1, max_depth + 1, n_victims)
 ways = depths, width, digits.test.x, repeats
