@@ -1638,6 +1638,7 @@ claims.add(
     high=2,
     noisy=clock_noise > QUIET,
 )
+
 # %%
 for name in ("tree", "forest", "boosting"):
     claims.add(
@@ -1671,7 +1672,6 @@ claims.add(
     "noise of one span, 100 queries: R²",
     shielded["noise, the span", 100].mean(),
     low=0.75,
-    # %%
     noisy=busy,
 )
 
