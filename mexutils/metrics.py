@@ -209,8 +209,10 @@ def _refuse_places(places, classes, share: float) -> None:
 
     Two arrays of whole numbers do not say what they are. This is told by
     reading the one side as places among the sorted labels of the other: the
-    mix-up shows where they then agree at least twice as often as they do as
-    they are, and more often than any single label would, on 20 rows or more.
+    mix-up shows where a fifth of the one side are labels that the other
+    never has, and they then agree at least twice as often as they do as they
+    are, and by a third more often than any single label would, on 20 rows or
+    more: a poor copy that knows few of the classes is an honest one.
     It does not show where the answers are poor, where classes other than
     0, 1, 2, ... share most of their numbers with the places, or where the
     rows lack one of the classes.
@@ -222,8 +224,11 @@ def _refuse_places(places, classes, share: float) -> None:
         return
     if not np.isin(places, np.arange(len(names))).all():
         return
+    if np.isin(places, names, invert=True).mean() < 1 / 5:
+        return
     as_places = (names[places.astype(int)] == classes).mean()
-    if as_places >= 2 * share and as_places > counts.max() / len(classes):
+    single = counts.max() / len(classes)
+    if as_places >= 2 * share and as_places > 4 / 3 * single:
         raise ValueError(
             f"{share:.1%} of the labels agree as they are, and "
             f"{as_places:.1%} do where 0 to {len(names) - 1} are read as "
