@@ -44,6 +44,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -2458,12 +2459,9 @@ api = PredictionAPI(
     lambda x: softmax(np.outer(with_one(x) @ sharp, (0, 1)), axis=1),
     input_shape=(30,),
 )
-x = uniform_rows(200, 30, seed)
-y = api.query(x).argmax(axis=1)
-one, other = x[y == 1][:1], x[y == 0][:1]
-edge, *_ = bisect_pairs(
-    lambda rows: api.query(rows).argmax(axis=1), one, other, [1], 20
-)
+by_label = SimpleNamespace(query=lambda x: api.query(x).argmax(axis=1))
+one, other = find_both_labels(by_label, 30, seed)
+edge, *_ = bisect_pairs(by_label.query, one[None], other[None], [1], 30)
 close = edge + uniform_rows(62, 30, seed) / 100
 found = solve_binary(api, close)
 Markdown(
