@@ -237,7 +237,10 @@ def uses(path):
             getattr(node.func, "id", ""),
             getattr(node.func, "attr", ""),
         ):
-            loaded.add(ast.literal_eval(node.args[0]))
+            if isinstance(
+                node.args[0], ast.Constant
+            ):  # else one that is given
+                loaded.add(node.args[0].value)
     return imported, loaded
 
 

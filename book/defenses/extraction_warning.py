@@ -1688,16 +1688,17 @@ Markdown(
 
 
 # %% tags=["hide-input"]
-def over_tables(what, kind, key) -> list:
+def over_tables(what, kind, key, seeds) -> list:
     """The means over seeds of one key of an attacker, one a table."""
     return [
         np.mean([what[name, s, kind][key] for s in seeds]) for name in TABLES
     ]
 
 
-of_path = over_tables(finals, "path finding", "B, coverage")
+of_path = over_tables(finals, "path finding", "B, coverage", seeds)
 next_best = np.max(
-    [over_tables(finals, kind, "B, coverage") for kind in KINDS[:-1]], axis=0
+    [over_tables(finals, kind, "B, coverage", seeds) for kind in KINDS[:-1]],
+    axis=0,
 )
 path_gap = metrics.paired_difference(
     [runs["red_wine", s, "path finding"]["fidelity"] for s in seeds],
