@@ -237,10 +237,11 @@ def uses(path):
             getattr(node.func, "id", ""),
             getattr(node.func, "attr", ""),
         ):
-            if isinstance(
-                node.args[0], ast.Constant
-            ):  # else one that is given
-                loaded.add(node.args[0].value)
+            loaded |= {
+                name.value  # keys loads a chapter by the name it is given
+                for name in node.args
+                if isinstance(name, ast.Constant)
+            }
     return imported, loaded
 
 
