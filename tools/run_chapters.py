@@ -215,7 +215,7 @@ class Progress:
             total=len(wanted),
             desc="chapters",
             bar_format="{desc}: {n_fmt} of {total_fmt} done{postfix}",
-            disable=QUIET,
+            disable=True if QUIET else None,  # None: where nobody watches
         )
 
     def start(self, name: str) -> None:
