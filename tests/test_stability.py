@@ -20,33 +20,39 @@ def table():
     return pd.read_csv(TABLE)
 
 
+def measured_in(table):
+    """The variants that the table holds values of."""
+    return [v.name for v in stability.VARIANTS if v.name in table]
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_every_claim_was_measured_in_all_variants(chapter, table):
+def test_every_claim_was_measured_more_than_once(chapter, table):
     ends = stability.ranges()
     ends = ends[ends["chapter"] == chapter]
     assert len(ends), f"no run of {chapter}: make book first"
     rows = table[table["chapter"] == chapter].set_index("claim")
     assert sorted(ends["claim"]) == sorted(rows.index)
-    names = [variant.name for variant in stability.variants_of(chapter)]
     for claim in ends.itertuples(index=False):
         row = rows.loc[claim.claim]
         assert (row["low"], row["high"]) == pytest.approx(
             (claim.low, claim.high)
         ), f"{claim.claim}: the table has another range: make stability"
         # A run on a machine too busy for a time leaves its place empty.
-        assert row["runs"] == row[names].notna().sum() >= len(names) - 2
+        assert row["runs"] == row[measured_in(table)].notna().sum()
+    assert rows["runs"].median() >= 2
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_claim_lies_well_inside_its_range(chapter, table):
-    names = [variant.name for variant in stability.variants_of(chapter)]
     close = {}
     for row in table[table["chapter"] == chapter].to_dict("records"):
-        values = np.array([row[name] for name in names], dtype=float)
+        values = [row[name] for name in measured_in(table)]
+        values = np.array(values, dtype=float)
         values = values[~np.isnan(values)]
-        far = distance(values, row["low"], row["high"])
         inside = (values >= row["low"]) & (values <= row["high"])
-        if not (far >= LEAST_SD and inside.all()):
+        far = distance(values, row["low"], row["high"])
+        enough = len(values) >= stability.FEWEST
+        if not inside.all() or (enough and not far >= LEAST_SD):
             close[row["claim"]] = far
     assert close == {}
 
@@ -165,7 +171,7 @@ def test_the_table_counts_misses_and_leaves_out_what_was_too_noisy():
     assert (first["distance"], first["missed"], first["runs"]) == (0.5, 1, 3)
     assert first[stability.VARIANTS[2].name] == 3
     assert (second["claim"], second["missed"], second["runs"]) == ("y", 0, 2)
-    assert second["distance"] == np.inf
+    assert np.isnan(second["distance"])  # two runs have no spread to speak of
 
 
 def test_what_the_table_holds_is_not_measured_again(tmp_path, monkeypatch):
