@@ -7,6 +7,7 @@ a sweep that was killed goes on where it stopped, and a changed function makes
 only its own cells anew.
 """
 
+import functools
 import json
 import os
 import traceback
@@ -14,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from mexutils.cache import cache_dir, writable, write_whole
@@ -121,14 +123,15 @@ def _computed(
 
     with _client(scheduler, workers) as client:
         todo, running, keys = deque(wanted), as_completed(), {}
-        deaths = Counter()
+        deaths, packed = Counter(), {}
 
         def start() -> None:
             """No more cells than threads: none waits on a worker that dies."""
             while todo and len(keys) < _threads(client):
                 key = todo.popleft()
                 name = f"{key}-{deaths[key]}-{os.getpid()}"
-                future = client.submit(_call, wanted[key], key=name)
+                cell = _parcel(wanted[key], packed)
+                future = client.submit(_call, cell, key=name)
                 keys[future] = key
                 running.add(future)
 
@@ -189,10 +192,48 @@ def _client(scheduler: str | None, workers: int):
         yield client
 
 
+class _Packed(NamedTuple):
+    """A pickled function."""
+
+    content: bytes
+
+
+def _parcel(cell: Cell, packed: dict[int, tuple[Callable, _Packed]]) -> Cell:
+    """The cell as it travels, each function pickled once for all cells.
+
+    A function of a notebook is pickled with all that it uses, which takes a
+    tenth of a second. packed: what was pickled so far.
+    """
+    from distributed.protocol.pickle import dumps
+
+    def pack(thing):
+        if not isinstance(thing, FunctionType | functools.partial):
+            return thing
+        if id(thing) not in packed:
+            packed[id(thing)] = thing, _Packed(dumps(thing))
+        return packed[id(thing)][1]
+
+    parameters = {name: pack(value) for name, value in cell.parameters.items()}
+    return Cell(pack(cell.function), parameters)
+
+
+@functools.lru_cache(maxsize=500)
+def _unpacked(content: bytes) -> Callable:
+    from distributed.protocol.pickle import loads
+
+    return loads(content)
+
+
+def _opened(thing):
+    """A function as it was; anything else as it is."""
+    return _unpacked(thing.content) if isinstance(thing, _Packed) else thing
+
+
 def _call(cell: Cell) -> tuple[dict | None, str | None]:
     """What the cell returns, or its error as one line."""
     try:
-        value = cell.function(**cell.parameters)
+        function = _opened(cell.function)
+        value = function(**{k: _opened(v) for k, v in cell.parameters.items()})
         json.dumps(value)
         if not isinstance(value, dict):
             raise TypeError(f"a cell returns a dict, not {type(value)}")
