@@ -1470,7 +1470,7 @@ claims.add(
 )
 
 # %%
-for wide_zone, low, high in ((1 / 8, 1, 30), (1 / 4, 3, 70)):
+for wide_zone, low, high in ((1 / 8, 1, 30), (1 / 4, 1, 70)):
     claims.add(
         f"drop of the walk's extraction rate, delta {wide_zone} (points)",
         drops["walk", (wide_zone, 0.1), "uniform"].mean,
