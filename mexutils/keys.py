@@ -260,6 +260,10 @@ class _Reading:
     def object(self, thing) -> None:
         """Add an object: its class, and what pickle would keep of it."""
         kind = type(thing)
+        if self.behind and (name := _name_in_library(thing)):
+            self.put("named", name)
+            self.library(name)
+            return
         self.value(kind)
         reduce = copyreg.dispatch_table.get(kind)
         try:
@@ -390,6 +394,24 @@ def _token(thing, error: Exception) -> str:
             f"({error}): pass what it is made from instead, as numbers, text "
             "or arrays"
         ) from error
+
+
+def _name_in_library(thing) -> str:
+    """By which name a library holds an object of its own, as scipy its norm.
+
+    Empty where it holds none.
+    """
+    top = type(thing).__module__.partition(".")[0]
+    if top == "builtins" or not _is_library(top):
+        return ""
+    modules = [m for m in sys.modules if m.partition(".")[0] == top]
+    names = [
+        f"{module}.{name}"
+        for module in modules
+        for name, value in vars(sys.modules[module] or object).items()
+        if value is thing
+    ]
+    return min(names, default="")
 
 
 def _is_dense(thing: torch.Tensor) -> bool:

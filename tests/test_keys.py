@@ -915,3 +915,19 @@ def test_a_file_that_cannot_be_written_is_told_with_the_remedy(
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(RuntimeError, match="MEXUTILS_CACHE"):
         cache.writable(path / "below a file")
+
+
+def test_a_chapter_has_one_key_in_every_process():
+    """`scipy.stats.norm`, which this one uses, holds sets."""
+    code = "from mexutils import keys; print(keys.chapter_key({!r}))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code.format("defenses/forgotten_siblings")],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
