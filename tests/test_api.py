@@ -807,7 +807,6 @@ def test_the_names_are_not_the_owners_list():
         *("abc", 3, [], ["a"], ["a", "a", "b"], [1, "b", "c"], {"a", "b"}),
         *([1.0, np.nan, 2.0], [["a", "b", "c"]]),
     ],
-    ids=str,
 )
 def test_bad_names_are_refused(make, classes):
     with pytest.raises(ValueError, match="classes must be.*model.classes_"):
