@@ -270,8 +270,8 @@ def stability_page(table: Path = TABLE) -> str:
         "Every machine that runs this book computes other numbers: another",
         "processor adds in another order, and a network trained there is",
         "another network.",
-        "So each chapter was also run in other ways, listed below, and every",
-        "claim of it was measured again.",
+        "So the chapters are also run in other ways, listed below, and their",
+        "claims measured again; the last column of a table counts the runs.",
         "",
         f"**{len(found)} claims, {int(found['runs'].sum()):,} measurements, "
         f"{missed} outside the claimed range.**",
