@@ -404,11 +404,16 @@ def _name_in_library(thing) -> str:
     top = type(thing).__module__.partition(".")[0]
     if top == "builtins" or not _is_library(top):
         return ""
-    modules = [m for m in sys.modules if m.partition(".")[0] == top]
+    # Copies: another thread may import something meanwhile.
+    modules = [
+        (name, dict(getattr(module, "__dict__", {})))
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == top
+    ]
     names = [
         f"{module}.{name}"
-        for module in modules
-        for name, value in vars(sys.modules[module] or object).items()
+        for module, held in modules
+        for name, value in held.items()
         if value is thing
     ]
     return min(names, default="")
@@ -695,7 +700,8 @@ def _chapters_as_they_are() -> Iterator[None]:
     """Chapters are imported anew within; after it, all is as it was."""
 
     def loaded() -> list[str]:
-        return [n for n in sys.modules if f"{n}.".startswith(_PACKAGE)]
+        # A copy: another thread may import something meanwhile.
+        return [n for n in list(sys.modules) if f"{n}.".startswith(_PACKAGE)]
 
     with _LOCK:
         before = {name: sys.modules.pop(name) for name in loaded()}

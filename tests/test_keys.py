@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from dataclasses import field as of
 from itertools import combinations
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -866,6 +866,34 @@ def test_reading_keys_leaves_the_loaded_chapters_alone(book):
     before = {n: m for n, m in sys.modules.items() if "mexutils" in n}
     chapter_key("loading")
     assert before == {n: m for n, m in sys.modules.items() if "mexutils" in n}
+
+
+def test_another_thread_may_import_meanwhile(book):
+    # papermill imports what it needs in the threads that run chapters.
+    done, faults = threading.Event(), []
+
+    def import_and_forget():
+        while not done.is_set():
+            for n in range(2000):
+                sys.modules[f"coming{n}"] = ModuleType(f"coming{n}")
+            for n in range(2000):
+                del sys.modules[f"coming{n}"]
+
+    other = threading.Thread(target=import_and_forget)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    other.start()
+    try:
+        for _ in range(20):
+            chapter_key("loading")
+            key_of(scipy.stats.norm)
+    except RuntimeError as error:
+        faults.append(error)
+    finally:
+        done.set()
+        other.join()
+        sys.setswitchinterval(interval)
+    assert not faults
 
 
 def test_a_notebook_and_a_loaded_chapter_agree():

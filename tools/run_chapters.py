@@ -265,9 +265,10 @@ def _run_all(
                 progress.finish(name)
                 try:
                     note = job.result()
-                except ChapterFailed as error:
-                    errors[name] = str(error)
-                    tqdm.write(f"FAILED {error}", file=sys.stderr)
+                except Exception as error:  # the others run all the same
+                    known = isinstance(error, ChapterFailed)
+                    errors[name] = str(error) if known else f"{error!r}"
+                    tqdm.write(f"FAILED {errors[name]}", file=sys.stderr)
                     continue
                 tqdm.write(f"{name}: ran {note['seconds']:.0f} s")
                 if note["missed"]:
