@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _cluster import ROOT, cluster, wait_for
+from techniques import techniques
 
 from mexutils import (
     Accounts,
@@ -62,19 +63,12 @@ def test_every_pair_meets_or_has_a_reason():
 
 
 def test_every_attack_and_every_defense_chapter_takes_part():
-    parts = [
-        f"{folder}/{path.stem}"
-        for folder in ("attacks", "defenses")
-        for path in sorted((ROOT / "book" / folder).glob("*.py"))
-    ]
-    assert sorted(arena.PARTS) == parts and len(parts) == 12
+    parts = techniques()
     rows = {**arena.IMAGE_ATTACKS, **arena.TABLE_ATTACKS, **arena.DEFENSES}
-    shown = [name for names, _ in arena.PARTS.values() for name in names]
-    assert set(shown) <= set(rows)
-    # What is in no chapter's row needs no technique of this book.
-    assert set(rows) - set(shown) == set(arena.BASELINES)
-    for chapter, (names, reason) in arena.PARTS.items():
-        assert names or reason, chapter
+    shown = {row for part in parts for row in part.arena}
+    assert shown == set(rows)
+    for part in techniques("attacks", "defenses"):
+        assert part.arena or part.remark, part.chapter
 
 
 def test_accounts_take_turns_and_drop_the_blocked():

@@ -32,6 +32,7 @@ from run_chapters import (
     record,
 )
 from stability import stability_page
+from techniques import filled, minutes
 
 from mexutils.claims import Claim, claims_html
 
@@ -71,9 +72,15 @@ def gather() -> None:
         SOURCE,
         ignore=shutil.ignore_patterns("*.py", "__pycache__", "*.ipynb"),
     )
+    for page in SOURCE.rglob("*.md"):
+        name = page.relative_to(SOURCE).with_suffix("").as_posix()
+        page.write_text(filled(page.read_text(), name))
     for chapter in chapters():
-        notebook = with_notice(executed(chapter), record(chapter))
-        nbformat.write(notebook, SOURCE / f"{chapter}.ipynb")
+        note = record(chapter)
+        notebook = with_tables(executed(chapter), chapter, note["seconds"])
+        nbformat.write(
+            with_notice(notebook, note), SOURCE / f"{chapter}.ipynb"
+        )
     (SOURCE / "scoreboard.md").write_text(scoreboard())
     (SOURCE / "stability.md").write_text(stability_page())
 
@@ -81,6 +88,18 @@ def gather() -> None:
 def executed(chapter: str) -> NotebookNode:
     """The notebook of the chapter's last run."""
     return nbformat.read(EXECUTED / f"{chapter}.ipynb", as_version=4)
+
+
+def with_tables(
+    notebook: NotebookNode, chapter: str, seconds: float
+) -> NotebookNode:
+    """The notebook with the tables and the minutes that its text asks for."""
+    time = minutes(notebook, seconds)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text = cell.source.replace("<!-- minutes -->", time)
+            cell.source = filled(text, chapter)
+    return notebook
 
 
 def with_notice(notebook: NotebookNode, note: dict) -> NotebookNode:

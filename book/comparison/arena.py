@@ -898,78 +898,9 @@ def grid(arenas, seeds):
 
 # %% [markdown]
 # Where each chapter of the book comes in, and why two of them do not:
-
-# %%
-# Chapter to its rows and columns in the arena, and a remark.
-ATTACK_PARTS = {
-    "attacks/stealml": (
-        ("equation solving", "adaptive retraining", "path finding")
-        + ("path finding, 16 accounts",),
-        "",
-    ),
-    "attacks/steal_hyperparameters": (
-        (),
-        "copies no answers: it goes on from solved equations",
-    ),
-    "attacks/steal_nn": (
-        (),
-        "reads response times; its own defenses are in its chapter",
-    ),
-    "attacks/prada_attack": (
-        ("PRADA's attack", "PRADA's attack, dummies")
-        + ("PRADA's attack, 16 accounts",),
-        "",
-    ),
-    "attacks/knockoff_nets": (
-        ("KnockoffNets", "KnockoffNets, labels", "KnockoffNets, adaptive")
-        + ("KnockoffNets, averaged", "noise queries"),
-        "",
-    ),
-    "attacks/steal_classifier": (("StealClassifier",), ""),
-}
-
-# %%
-DEFENSE_PARTS = {
-    "defenses/deceptive_perturbations": (
-        ("reverse sigmoid", "Gaussian noise", "sigmoid + PRADA")
-        + ("KnockoffNets, inverted", "deep substitute, inverted"),
-        "with the table that turns it back",
-    ),
-    "defenses/prediction_poisoning": (
-        ("MAD", "MAD-argmax")
-        + ("KnockoffNets, inverted", "deep substitute, inverted"),
-        "with the algebra that turns it back",
-    ),
-    "defenses/bdpl": (("BDPL",), ""),
-    "defenses/prada_detection": (("PRADA", "sigmoid + PRADA"), ""),
-    "defenses/extraction_warning": (("Extraction Warning",), "strategy A"),
-    "defenses/forgotten_siblings": (("Forgotten Siblings",), ""),
-}
-
-# %%
-PARTS = ATTACK_PARTS | DEFENSE_PARTS
-# Rows and columns of no chapter: what any owner or customer can do.
-BASELINES = (
-    *("none", "labels only", "rounding"),
-    *("deep substitute", "deep substitute, labels"),
-    *("deep substitute, averaged", "deep substitute, 16 accounts"),
-)
-
-# %% tags=["hide-input"]
-plotting.table(
-    [
-        {
-            "chapter": chapter.partition("/")[2],
-            "in the arena as": "; ".join(rows) or "–",
-            "remark": remark,
-        }
-        for chapter, (rows, remark) in PARTS.items()
-    ]
-    + [{"chapter": "none", "in the arena as": "; ".join(BASELINES)}
-       | {"remark": "baselines"}]
-)  # fmt: skip
-
-# %% [markdown]
+#
+# <!-- techniques: arena attacks defenses comparison -->
+#
 # And the grid of all cells.
 
 # %%
