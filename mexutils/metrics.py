@@ -21,6 +21,7 @@ __all__ = [
     "fidelity",
     "interval",
     "labels_of",
+    "of_shares",
     "paired_difference",
     "proportion_interval",
     "relative_accuracy",
@@ -104,6 +105,24 @@ def interval(values) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def of_shares(values) -> Interval:
+    """Mean of one share a seed, with its 95 % interval cut off at 0 and 1.
+
+    values: (n,) shares from 0 to 1, of two seeds or more; a share of a share
+    may be off by rounding. The interval is Student's, and a mean of shares
+    lies in no part of it that is below 0 or above 1.
+    Raises `ValueError` for what is no share, as percent are not, and for what
+    `interval` refuses.
+    """
+    ends = interval(values)
+    if np.min(values) < -_ROUNDED or np.max(values) > 1 + _ROUNDED:
+        raise ValueError(
+            f"shares go from 0 to 1, and these go from {np.min(values):.3g} "
+            f"to {np.max(values):.3g}: divide percent by 100"
+        )
+    return Interval(*(min(max(end, 0.0), 1.0) for end in ends))
+
+
 def column(runs, key: str) -> np.ndarray:
     """One score of several runs, as an array over seeds.
 
@@ -141,6 +160,7 @@ def _finite(values) -> np.ndarray:
     return values
 
 
+_ROUNDED = 1e-9  # how far rounding may carry a share beyond its ends
 _REMEDY = (
     "name the classes: PredictionAPI(..., returns='label', "
     "classes=model.classes_), or model.classes_[scores.argmax(axis=1)]"

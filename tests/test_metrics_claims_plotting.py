@@ -68,6 +68,11 @@ BAD_SCORES = {
     "interval of a table": lambda: metrics.interval(np.zeros((3, 2))),
     "interval of NaN": lambda: metrics.interval([1.0, NAN, 2.0]),
     "pairs of other lengths": lambda: metrics.paired_difference([1], [1, 2]),
+    "shares in percent": lambda: metrics.of_shares([0.5, 97.0]),
+    "shares below 0": lambda: metrics.of_shares([0.5, -0.1]),
+    "a share alone": lambda: metrics.of_shares([0.5]),
+    "a table of shares": lambda: metrics.of_shares(np.zeros((3, 2))),
+    "shares with NaN": lambda: metrics.of_shares([0.5, NAN, 1.0]),
     "more successes than trials": lambda: metrics.proportion_interval(3, 2),
     "no trial": lambda: metrics.proportion_interval(0, 0),
 }
@@ -188,6 +193,18 @@ def test_interval_holds_the_true_mean_in_95_of_100_cases():
     ends = [metrics.interval(draw) for draw in draws]
     share = np.mean([end.low <= 1.5 <= end.high for end in ends])
     assert share == pytest.approx(0.95, abs=0.012)
+
+
+def test_shares_are_an_interval_within_0_and_1():
+    middle = [0.4, 0.5, 0.6]
+    assert metrics.of_shares(middle) == metrics.interval(middle)
+    for values in ([0.9, 1.0, 1.0], [0.0, 0.0, 0.1]):
+        plain, cut = metrics.interval(values), metrics.of_shares(values)
+        assert plain.low < 0 or plain.high > 1
+        assert cut.mean == plain.mean
+        assert cut[1:] == (max(plain.low, 0), min(plain.high, 1))
+    assert metrics.of_shares([1.0, 1.0 + 1e-12]).high == 1
+    assert metrics.of_shares([True, False, True]).mean == pytest.approx(2 / 3)
 
 
 def test_paired_difference_cancels_what_pairs_share():

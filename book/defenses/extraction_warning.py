@@ -870,14 +870,9 @@ by_chance = {
 
 
 # %% tags=["hide-input"]
-def of_shares(values) -> metrics.Interval:
-    """Mean of shares (n,) with its 95 % interval, cut off at 0 and 1."""
-    return metrics.Interval(*np.clip(metrics.interval(values), 0, 1))
-
-
 def mean_of(found, key) -> str:
     """Mean of one share of several runs, in words with its interval."""
-    return f"{of_shares(metrics.column(found, key)):.2f}"
+    return f"{metrics.of_shares(metrics.column(found, key)):.2f}"
 
 
 plotting.table(
@@ -891,7 +886,7 @@ plotting.table(
 # %% tags=["hide-input"]
 of_noise = by_chance["breast_cancer", 1000]
 worst, capped, mild = (
-    of_shares(metrics.column(of_noise, meter))
+    metrics.of_shares(metrics.column(of_noise, meter))
     for meter in ("A, leaves", "A, leaves, capped", "A, answers")
 )
 taken_off = metrics.paired_difference(
@@ -1259,7 +1254,9 @@ close = {
     for s in seeds
 }
 means = {
-    m: of_shares([np.mean(metrics.column(rows, m)) for rows in close.values()])
+    m: metrics.of_shares(
+        [np.mean(metrics.column(rows, m)) for rows in close.values()]
+    )
     for m in METERS[:2]
 }
 close = sum(close.values(), [])
@@ -1439,7 +1436,7 @@ falls = {
     for m in (METERS[0], METERS[2])
 }
 quality = {
-    m: of_shares([best_of_three[m, s] for s in seeds])
+    m: metrics.of_shares([best_of_three[m, s] for s in seeds])
     for m in (METERS[0], METERS[2])
 }
 Markdown(
@@ -1494,7 +1491,7 @@ ax.set_xlim(-0.02, 1.02)
 plt.show()
 
 # %% tags=["hide-input"]
-of_colluders = {kind: of_shares(v) for kind, v in found_share.items()}
+of_colluders = {kind: metrics.of_shares(v) for kind, v in found_share.items()}
 Markdown(
     "Of the ten clients that were picked, colluders are "
     + " and ".join(

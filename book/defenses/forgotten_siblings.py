@@ -800,9 +800,9 @@ thefts["red wine", "random"] = every(
 
 
 # %% tags=["hide-input"]
-def of_shares(values) -> metrics.Interval:
-    """Mean of shares (n,) with its 95 % interval, cut off at 0 and 1."""
-    return metrics.Interval(*np.clip(metrics.interval(values), 0, 1))
+def mean_of(runs, key: str) -> str:
+    """Mean of one share of several runs, in words with its interval."""
+    return f"{metrics.of_shares(metrics.column(runs, key)):.2f}"
 
 
 TOLD = {"watch": "true", "refuse": "refused", "random": "random leaves"}
@@ -811,7 +811,7 @@ plotting.table(
         {
             "table": name,
             "answers after the alarm": told,
-            "p": f"{of_shares(metrics.column(runs, 'p')):.2f}",
+            "p": mean_of(runs, "p"),
             "largest p": f"{metrics.column(runs, 'p').max():.2f}",
             "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
             "cost ($)": f"{metrics.column(runs, 'cost').mean():.2f}",
@@ -825,10 +825,10 @@ plotting.table(
 
 # %% tags=["hide-input"]
 wine = thefts["red wine", "refuse"]
-wine_p = of_shares(metrics.column(wine, "p"))
+wine_p = metrics.of_shares(metrics.column(wine, "p"))
 unhindered = [run for name in TABLES for run in thefts[name, "watch"]]
 complete = sum(run["p"] == 1 for run in unhindered)
-met = of_shares(metrics.column(wine, "named"))
+met = metrics.of_shares(metrics.column(wine, "named"))
 small_enough = int((metrics.column(wine, "p") <= 0.2).sum())
 sizes = {
     name: [len(o.victim.leaves.label) for o in owners[name]] for name in TABLES
@@ -1220,7 +1220,7 @@ free = {
     for name in TABLES
 }
 finest, widest = (
-    of_shares(metrics.column(coarse["red wine", gap], "p"))
+    metrics.of_shares(metrics.column(coarse["red wine", gap], "p"))
     for gap in (GAPS[0], GAPS[-1])
 )
 Markdown(
@@ -1250,7 +1250,7 @@ plotting.table(
     [
         {
             "table": name,
-            "p": f"{of_shares(metrics.column(runs, 'p')):.2f}",
+            "p": mean_of(runs, "p"),
             "names used, tree by tree": listed(
                 metrics.column(runs, "names used")
             ),
@@ -1312,14 +1312,16 @@ plotting.table(
             "table": name,
             "queries": runs[0]["queries"],
             "alarms": f"{metrics.column(runs, 'alarms').sum()} of {len(runs)}",
-            "fidelity, own data": (
-                f"{of_shares(metrics.column(runs, 'data') / 100):.1%}"
-            ),
-            "fidelity, stopped thief": (
-                f"{of_shares(metrics.column(runs, 'stopped') / 100):.1%}"
-            ),
+            "fidelity, own data": f"{own:.1%}",
+            "fidelity, stopped thief": f"{stopped:.1%}",
         }
         for name, runs in plain.items()
+        for own, stopped in [
+            [
+                metrics.of_shares(metrics.column(runs, key) / 100)
+                for key in ("data", "stopped")
+            ]
+        ]
     ]
 )
 
@@ -1357,7 +1359,7 @@ plotting.table(
     [
         {
             "table": name,
-            "p, not cut": f"{of_shares(metrics.column(runs, 'p')):.2f}",
+            "p, not cut": mean_of(runs, "p"),
             "not stopped": f"{len(got_through(runs))} of {len(runs)}",
             "p, not cut minus cut (paired)": f"{weaker[name]:.2f}",
         }
@@ -1527,7 +1529,7 @@ for name in TABLES:
         watcher = guarded(owner)[1]
         shares["training"].append(watcher.judge(owner.mine)[1].mean())
         shares["held-out"].append(watcher.judge(owner.held_out)[1].mean())
-    print(name, {k: f"{of_shares(v):.3f}" for k, v in shares.items()})
+    print(name, {k: f"{metrics.of_shares(v):.3f}" for k, v in shares.items()})
 # A leaf uses many features, and each adds two ends. A margin is cut to fit
 # the few training rows of its leaf; new rows of the same kind fit it less.
 
@@ -1580,7 +1582,7 @@ for name in TABLES:
         thief, honest = (watcher.clients[k] for k in ("thief", "benign"))
         pairs["thief, first 50 queries"].append(involved(thief))
         pairs["held-out rows"].append(involved(honest))
-    print(name, {k: f"{of_shares(v):.2f}" for k, v in pairs.items()})
+    print(name, {k: f"{metrics.of_shares(v):.2f}" for k, v in pairs.items()})
 
 # %% [markdown]
 # ## Recap
