@@ -385,6 +385,45 @@ def test_what_the_api_saw_is_recorded_in_order():
     assert len(found) == 60
 
 
+def test_a_recorder_that_has_enough_ends_the_attack():
+    x, labels = rows_of(60)
+    sent = []
+
+    def attack(api):
+        for start in range(0, 60, 20):
+            sent.append(start)
+            api.query(x[start : start + 20])
+
+    rows, _ = chapter.recorded(
+        attack, lambda rows: one_hot(labels[: len(rows)]), enough=40
+    )
+    np.testing.assert_array_equal(rows, x[:40].astype(np.float32))
+    assert sent == [0, 20]
+
+
+def test_a_synthetic_attack_that_is_ended_sent_what_it_always_sends():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(784, 10))
+
+    def predict_proba(rows):
+        return one_hot(((rows.reshape(-1, 784) - 0.5) @ weights).argmax(1), 10)
+
+    x = rng.random((600, 1, 28, 28), np.float32)
+    pool = chapter.Pool(x, predict_proba(x).argmax(1))
+    how = "random signs", 0.1, 150, 0
+
+    def whole(api):
+        seeds = chapter.ten_of_each(pool, 0)
+        rule, step, budget, seed = how
+        chapter.PRADA.prada_attack(api, seeds, budget, rule, seed, step)
+
+    ended = chapter.synthetic(predict_proba, pool, *how)
+    rows, labels = chapter.recorded(whole, predict_proba)
+    assert len(ended.x) == 150
+    np.testing.assert_array_equal(ended.x, rows)
+    np.testing.assert_array_equal(ended.labels, labels)
+
+
 def test_dummies_are_mixed_in_and_the_attack_keeps_its_order():
     own = chapter.Pool(np.arange(100.0)[:, None], np.zeros(100, int))
     pool = chapter.Pool(1000 + np.arange(500.0)[:, None], np.ones(500, int))
