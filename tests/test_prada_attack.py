@@ -353,6 +353,45 @@ def test_reservoir_sampling_counts(seeds, quick):
     assert sizes[5] == 20 * 2**2 + 15 * (5 - 2)
 
 
+def test_the_same_queries_and_answers_are_trained_on_once(seeds):
+    """What differs in a query, an answer or the seed is another copy."""
+    made = []
+    train = prada.once(lambda *data: made.append(data) or len(made))
+    answers = brightness(seeds)
+    assert [train(seeds.copy(), answers.copy(), 0) for _ in range(2)] == [1, 1]
+    assert train(seeds, answers, 1) == 2
+    assert train(seeds[::-1], answers, 0) == 3
+    assert train(seeds, answers.argmax(1), 0) == 4
+    assert train(seeds, answers[::-1], 0) == 5
+    assert len(made) == 5
+
+
+def test_an_attack_that_trains_once_is_the_same_attack(seeds, monkeypatch):
+    """JBDA and its unturned variant share all copies up to the turn."""
+    made = []
+
+    def train_substitute(images, answers, seed):
+        made.append(len(images))
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+
+    monkeypatch.setattr(prada, "train_substitute", train_substitute)
+    rules = ("JBDA", "JBDA, no turn")
+    apart = [
+        prada.prada_attack(OnlyQuery(brightness), seeds, 320, rule)[1]
+        for rule in rules
+    ]
+    assert made == 2 * [20, 40, 80, 160, 320]
+    made.clear()
+    train, apis = prada.once(train_substitute), []
+    for rule, queries in zip(rules, apart, strict=True):
+        apis.append(PredictionAPI(brightness))
+        again = prada.prada_attack(apis[-1], seeds, 320, rule, train=train)[1]
+        np.testing.assert_array_equal(again, queries)
+    assert made == [20, 40, 80, 160, 320, 320]
+    assert [api.ledger.queries for api in apis] == [320, 320]
+
+
 def test_parents_are_drawn_evenly_without_repeats():
     rng = np.random.default_rng(0)
     counts = np.zeros(10)
