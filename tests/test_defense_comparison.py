@@ -154,6 +154,14 @@ def test_moved_by_hand():
     assert found["L1"] == pytest.approx((1.6 + 1.2) / 2)
 
 
+def test_the_mean_of_many_from_answers_that_are_known():
+    ask = victims.mnist_lenet().predict_proba
+    x = np.random.default_rng(0).uniform(0, 1, (5, 1, 28, 28))
+    truth = ask(x)
+    known = DEFENSES.of_many(lambda _: truth, x, 3, 2)
+    assert (known == DEFENSES.of_many(ask, x, 3, 2)).all()
+
+
 # --- BDPL ------------------------------------------------------------------
 
 
@@ -238,3 +246,4 @@ def test_watched_counts_the_clients_that_are_warned_of():
     assert labels is None
     assert DEFENSES.alarms_on(meters, "A") == 1
     assert DEFENSES.alarms_on(meters, "B") == 0
+    assert not meters[1].clients  # no strategy of the chapter reads it
