@@ -1476,8 +1476,13 @@ claims.add(
     lowest(evading).mean(),
     low=0.9,
 )
+least = {"usual step": -5}  # the same attack: the evader has little to gain
 for other, gain in gains.items():
-    claims.add(f"evading minus {other}, same bill (points)", gain.mean, low=0)
+    claims.add(
+        f"evading minus {other}, same bill (points)",
+        gain.mean,
+        low=least.get(other, 0),
+    )
 claims.add("different digits among 10,000", different, low=10_000)
 claims.add(
     f"rows kept of {different:,} different digits",
