@@ -172,6 +172,30 @@ def test_covered_at_once_is_covered_one_by_one(source):
     assert at_once == monitor.status("a")
 
 
+def test_sides_that_are_kept_are_those_that_would_be_computed(source):
+    """Two clients in turn, of whom each overwrites what is kept."""
+    monitor = warning.CoverageMonitor(source)
+    for k in range(30):
+        for client in "ab":
+            told(monitor, client, stream(30, ord(client))[k : k + 1], 1)
+            kept = monitor.clients[client]["kept"]
+            assert monitor.status(client) == warning.coverage(source, kept)
+    assert monitor.status("a", "b") == warning.coverage(
+        source, warning.merged([monitor.clients[k]["kept"] for k in "ab"])
+    )
+
+
+@pytest.mark.parametrize("parts", [[23], [4, 19], [10, 10, 3], [1] * 23])
+def test_a_door_opens_an_account_after_every_so_many_queries(source, parts):
+    api = PredictionAPI(source.predict_proba)
+    door, rows = warning.Door(api, 10), stream(23, 1)
+    calls = np.split(rows, np.cumsum(parts)[:-1])
+    answers = np.concatenate([door.query(part) for part in calls])
+    np.testing.assert_array_equal(answers, source.predict_proba(rows))
+    spent = {k: a.queries for k, a in api.ledger.accounts.items()}
+    assert spent == {"attacker 0": 10, "attacker 1": 10, "attacker 2": 3}
+
+
 def test_one_point_covers_nothing_and_all_corners_everything(source):
     monitor = warning.CoverageMonitor(source)
     told(monitor, "point", stream(1, 5), 1)
