@@ -418,3 +418,36 @@ def test_random_answers_begin_with_the_alarm_of_that_client(victim, monitor):
     assert (said == victim.find(x)).mean() < 0.5
     assert said.min() >= 0 and said.max() < leaves
     np.testing.assert_array_equal(wire.query(x, "b"), victim.find(x))
+
+
+@pytest.mark.parametrize("kind", ["mine", "uniform"])
+@pytest.mark.parametrize("each", [0, 1, 6])
+def test_a_replayed_theft_is_the_theft(victim, monitor, kind, each):
+    x = data()[0]
+    owner = siblings.Owner(victim, monitor.margins, x, x)
+    plan = siblings.theft(owner, 3)
+    shape = len(plan["rows"]), each
+    covers = siblings.draw_covers(owner, kind, shape, 3)
+    assert covers.shape == (*shape, 3)
+    draw = iter(covers).__next__
+    full = siblings.theft(owner, 3, react="refuse", covers=draw)
+    quick = siblings.replayed(owner, plan, covers)
+    for key in ("rows", "heard"):
+        np.testing.assert_array_equal(quick.pop(key), full.pop(key))
+    through, freed = quick.pop("boxes"), full.pop("boxes")
+    assert (through is None) == (freed is None)
+    assert quick == pytest.approx(full, nan_ok=True)
+    if each == 0:
+        assert np.isfinite(full["alarm"]) and full["p"] < 1
+
+
+def test_a_theft_that_nobody_stops_is_replayed_whole(victim, monitor):
+    wide = siblings.Margins(
+        np.full_like(monitor.margins.low, -np.inf),
+        np.full_like(monitor.margins.high, np.inf),
+    )
+    x = data()[0]
+    plan = siblings.theft(siblings.Owner(victim, monitor.margins, x, x), 3)
+    found = siblings.replayed(siblings.Owner(victim, wide, x, x), plan)
+    assert found["p"] == 1 and found["boxes"] is plan["boxes"]
+    assert found["queries"] == plan["queries"] and np.isnan(found["alarm"])
