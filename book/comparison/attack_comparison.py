@@ -1225,8 +1225,8 @@ for name in order[:4]:
         f"{name}, relative accuracy at {budget:,}",
         metrics.column(final[name], "relative").mean() / 100,
         low={
-            "KnockoffNets, survey": 0.93,
-            "KnockoffNets, own settings": 0.96,
+            "KnockoffNets, survey": 0.90,
+            "KnockoffNets, own settings": 0.93,
             "PRADA, survey": 0.86,
             "PRADA, as KnockoffNets": 0.89,
         }[name],
@@ -1302,11 +1302,12 @@ claims.add(
 )
 
 # %%
-claims.add(
+spent = needed(curves["KnockoffNets, own settings"])
+claims.add(  # a seed that does not get there counts with its whole budget
     "queries to 95 %, KnockoffNets, own settings",
-    thief,
+    np.exp(np.log(np.nan_to_num(spent, nan=budget)).mean()),
     low=1000,
-    high=budget,
+    high=0.99 * budget,
 )
 claims.add("labels by hand to 95 %", hand, high=2000)
 claims.add(
