@@ -2,6 +2,7 @@
 # make test   the same run, then every test (chapters, helpers, website)
 # make stability  every chapter under other seeds, victims and arithmetic:
 #             benchmarks/stability.csv (hours; what is finished is kept)
+# make quick  the tests that need no finished book and no patience
 # make lint   ruff over the helpers, the tools, the tests and the chapters
 # make arena  the arena with the knobs of parameters=FILE.yml, into
 #             _build/arena.ipynb
@@ -17,7 +18,9 @@ bin := .venv/bin
 # Two torch threads on a busy machine are slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book test stability lint arena victims clean
+test_folders := tests/helpers tests/techniques
+
+.PHONY: book test quick stability lint arena victims clean
 
 # A missed claim and a chapter that breaks off are results: the site is built
 # and shows them, the last line counts them, and make test fails for them.
@@ -29,6 +32,9 @@ book: .venv/done
 test: .venv/done
 	-$(MAKE) book
 	$(bin)/python -m pytest -n $(jobs)
+
+quick: .venv/done
+	$(bin)/python -m pytest -n $(jobs) -m "not slow" $(test_folders)
 
 stability: .venv/done
 	$(bin)/python tools/run_chapters.py --jobs $(jobs) || true

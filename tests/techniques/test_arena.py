@@ -280,6 +280,7 @@ def table_of(outcomes):
     }
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_and_elsewhere_the_same_table(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     process = started(tmp_path, here)

@@ -375,8 +375,10 @@ def test_a_value_that_is_made_twice_has_one_key(known, kind):
     assert first == second
 
 
+@pytest.mark.slow
 def test_two_processes_agree(known):
-    folders = [str(ROOT / "tests"), str(ROOT / "tools")]
+    tests = ROOT / "tests"
+    folders = [str(tests / "helpers"), str(tests), str(ROOT / "tools")]
     for seed in ("1", "2"):
         output = subprocess.run(
             [sys.executable, "-c", TWO_PROCESSES, *folders],
@@ -945,6 +947,7 @@ def test_a_file_that_cannot_be_written_is_told_with_the_remedy(
         cache.writable(path / "below a file")
 
 
+@pytest.mark.slow
 def test_a_chapter_has_one_key_in_every_process():
     """`scipy.stats.norm`, which this one uses, holds sets."""
     code = "from mexutils import keys; print(keys.chapter_key({!r}))"

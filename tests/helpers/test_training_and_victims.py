@@ -470,6 +470,7 @@ def test_what_trains_nothing_is_no_part_of_the_recipe(monkeypatch):
     assert file_of(monkeypatch) != before
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_victim_once(own_cache, tmp_path):
     code = """
 import os, sys, time

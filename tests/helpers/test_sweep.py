@@ -80,6 +80,7 @@ def starts(tmp_path):
     return (tmp_path / "log").read_text().split()
 
 
+@pytest.mark.slow
 def test_values_errors_deaths_and_repeats(script, tmp_path):
     numbers, deaths = [1, 2, -3, 2, 6, 7], {"6": 1, "7": 9}
     first = outcomes_of(script(numbers, deaths=deaths))
@@ -95,6 +96,7 @@ def test_values_errors_deaths_and_repeats(script, tmp_path):
     assert starts(tmp_path).count("6") == 2
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_resumed(script, tmp_path):
     numbers = list(range(8))
     process = script(numbers, wait=0.3)
@@ -115,6 +117,7 @@ def test_killed_in_the_middle_and_resumed(script, tmp_path):
     assert len(after) == len(numbers) - len(kept) > 0
 
 
+@pytest.mark.slow
 def test_scheduler_started_by_hand(script, tmp_path):
     with cluster(tmp_path / "where") as (address, _):
         remote = outcomes_of(script([2, 3, -1], scheduler=address))

@@ -49,6 +49,7 @@ def python(installed, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_helpers_data_and_chapters_work_without_a_checkout(installed, python):
     said = python(
         f"""
@@ -70,6 +71,7 @@ def test_helpers_data_and_chapters_work_without_a_checkout(installed, python):
     ]
 
 
+@pytest.mark.slow
 def test_chapters_and_helpers_work_without_notebook_and_torchvision(python):
     said = python(
         f"""

@@ -12,8 +12,8 @@ CHAPTERS = [c for c in run_chapters.chapters() if c != "setting"]
 PLACES = {
     "book/techniques.yml": lambda c: c in NAMED,
     "_toc.yml": lambda c: f"- file: {c}\n" in (ROOT / "_toc.yml").read_text(),
-    "tests": lambda c: (
-        ROOT / "tests" / f"test_{c[c.index('/') + 1 :]}.py"
+    "tests/techniques": lambda c: (
+        ROOT / "tests" / "techniques" / f"test_{c[c.index('/') + 1 :]}.py"
     ).is_file(),
 }
 NAMED = [technique.chapter for technique in techniques.techniques()]
