@@ -149,10 +149,16 @@ def with_new_text(
 
 
 def _run_anew(chapter: str, path: Path) -> tuple[NotebookNode, dict]:
-    """The notebook of a new run, and what is noted of it."""
+    """The notebook of a new run, and what is noted of it.
+
+    The last run's notebook at `path` stays until the new one is complete: a
+    run that is killed leaves the old result.
+    """
     start = time.monotonic()
-    error = _execute(chapter, path)
-    notebook = _read(path)
+    part = path.with_name(f"{path.stem}.part.ipynb")
+    error = _execute(chapter, part)
+    notebook = _read(part)
+    part.unlink()
     notebook.cells = [c for c in notebook.cells if not _is_notice(c)]
     missed = [c.fault for c in claims_of(notebook) if c.missed]
     seconds = round(time.monotonic() - start, 1)

@@ -223,6 +223,21 @@ def test_a_fresh_chapter_is_not_run_again(book, never_executed):
         run("fine", again=True)
 
 
+def test_a_run_that_is_killed_leaves_the_last_result(book, monkeypatch):
+    (book / "fine.py").write_text(FINE)
+    before = run("fine")
+    notebook = run_chapters.EXECUTED / "fine.ipynb"
+    text = notebook.read_text()
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_chapters.papermill, "execute_notebook", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("fine", again=True)
+    assert (record("fine"), notebook.read_text()) == (before, text)
+
+
 def test_an_unknown_chapter_is_refused(book, monkeypatch, capsys):
     (book / "fine.py").write_text(FINE)
     with pytest.raises(SystemExit):
