@@ -76,17 +76,14 @@ def filled(text: str, page: str) -> str:
                 f"{page}: {match[0]} asks for no table that there is; tables: "
                 f"{', '.join(TABLES)}; parts: {', '.join(PARTS)}"
             )
-        make, widths = TABLES[kind]
-        rows = map(_row, make(techniques(*parts), page))
-        head = [":::{list-table}", ":header-rows: 1", f":widths: {widths}"]
-        return "\n".join([*head, "", *rows, ":::"])
+        head, *rows = TABLES[kind](techniques(*parts), page)
+        return "\n".join(map(_row, [head, ("---",) * len(head), *rows]))
 
     return re.sub(r"^<!-- techniques: (.*) -->$", table, text, flags=re.M)
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    first, *others = cells
-    return "\n".join([f"* - {first}", *(f"  - {cell}" for cell in others)])
+    return f"| {' | '.join(cells)} |"
 
 
 def _link(technique: Technique, page: str) -> str:
@@ -108,8 +105,8 @@ def _arena(entries: list[Technique], page: str) -> list[tuple[str, ...]]:
     return [("Chapter", "In the arena as", "Remark"), *rows]
 
 
-TABLES = {"map": (_map, "42 58"), "arena": (_arena, "24 46 30")}
-"""Name to what makes the rows, and the widths of the columns."""
+TABLES = {"map": _map, "arena": _arena}
+"""Name to what makes the heads of the columns, and the rows."""
 
 
 def minutes(notebook: NotebookNode, seconds: float) -> str:

@@ -1121,11 +1121,11 @@ def fewest_covers(owner: Owner, kind: str, seed: int, plan, gap) -> dict:
     return {**run, "covers": np.inf}
 
 
-def fewest(name: str, kind: str, plans, gap) -> list[dict]:
-    """`fewest_covers` for the first trees of a table."""
+def fewest(trees, kind: str, seeds, plans, gap) -> list[dict]:
+    """`fewest_covers` for the first trees of a table, as many as planned."""
     return [
         fewest_covers(owner, kind, s, plan, gap)
-        for s, owner, plan in zip(seeds, owners[name], plans, strict=False)
+        for s, owner, plan in zip(seeds, trees, plans, strict=False)
     ]
 
 
@@ -1135,8 +1135,9 @@ KINDS = {
     "held_out": "held-out rows",
     "uniform": "uniform rows",
 }
+planned = {name: thefts[name, "watch"][:n_side] for name in TABLES}
 covered = {
-    (name, kind): fewest(name, kind, thefts[name, "watch"][:n_side], precision)
+    (name, kind): fewest(owners[name], kind, seeds, planned[name], precision)
     for name in TABLES
     for kind in KINDS
 }
@@ -1227,18 +1228,17 @@ plans = {
     for name in TABLES
     for gap in GAPS[3:]
 }
-plans |= {(n, precision): thefts[n, "watch"][:n_side] for n in TABLES}
-
-
-def refused(name: str, gap: float) -> list[dict]:
-    """The thefts of a table under the defense, replayed where planned."""
-    if (name, gap) not in plans:
-        return every(name, owners, side_seeds, react="refuse", precision=gap)
-    pairs = zip(owners[name], plans[name, gap], strict=False)
-    return [replayed(owner, plan, gap=gap) for owner, plan in pairs]
-
-
-coarse = {(name, gap): refused(name, gap) for name in TABLES for gap in GAPS}
+plans |= {(name, precision): plan for name, plan in planned.items()}
+coarse = {
+    (name, gap): [
+        replayed(owner, plan, gap=gap)
+        for owner, plan in zip(owners[name], plans[name, gap], strict=False)
+    ]
+    if (name, gap) in plans
+    else every(name, owners, side_seeds, react="refuse", precision=gap)
+    for name in TABLES
+    for gap in GAPS
+}
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Fraction of leaves extracted under the defense, to the precision of the search itself; means over the trees with 95 % intervals."}, "image": {"alt": "Three curves with bands, one a table: the fraction of leaves p against the precision of the search on a logarithmic axis."}}
 fig, ax = plt.subplots()
@@ -1261,7 +1261,7 @@ def copy_fidelity(boxes, owner: Owner) -> float:
 
 
 cheap = {
-    (name, gap): fewest(name, "mine", plans[name, gap], gap)
+    (name, gap): fewest(owners[name], "mine", seeds, plans[name, gap], gap)
     for name in TABLES
     for gap in GAPS[3:]
 }
