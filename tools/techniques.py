@@ -98,9 +98,11 @@ def _map(entries: list[Technique], page: str) -> list[tuple[str, ...]]:
 
 
 def _arena(entries: list[Technique], page: str) -> list[tuple[str, ...]]:
-    """Under which names each chapter takes part in the arena."""
+    """Under which names a chapter takes part in the arena, or why not."""
     rows = [
-        (_link(t, page), "; ".join(t.arena) or "–", t.remark) for t in entries
+        (_link(entry, page), "; ".join(entry.arena) or "–", entry.remark)
+        for entry in entries
+        if entry.arena or entry.remark
     ]
     return [("Chapter", "In the arena as", "Remark"), *rows]
 
