@@ -25,7 +25,7 @@
 # - tell **accuracy**, **fidelity** and **relative accuracy** apart;
 # - measure the three baselines that every attack has to beat.
 #
-# It runs in about a minute.
+# <!-- minutes -->
 # You need to have fitted a classifier before; the symbols are in
 # [the notation](notation.md).
 # :::

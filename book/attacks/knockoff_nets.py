@@ -27,7 +27,7 @@
 #   rewards, and find out whether it pays;
 # - read the bill.
 #
-# It runs in a few minutes.
+# <!-- minutes -->
 # Read [the setting](../setting.ipynb) first; the symbols are in
 # [the notation](../notation.md).
 # :::

@@ -27,7 +27,7 @@
 # - see what a score on random inputs can tell and what it cannot;
 # - look for what gives this attack away.
 #
-# It runs in a few minutes.
+# <!-- minutes -->
 # Read [the setting](../setting.ipynb) first, and
 # [KnockoffNets](knockoff_nets.ipynb) for the other way to find queries; the
 # symbols are in [the notation](../notation.md).

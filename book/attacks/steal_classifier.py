@@ -29,6 +29,7 @@
 # - see what rare classes, foreign documents and home-made features do;
 # - price the theft of a spam filter.
 #
+# <!-- minutes -->
 # Read [the setting](../setting.ipynb) first; the symbols are in
 # [the notation](../notation.md).
 # :::

@@ -27,8 +27,9 @@
 # - Predict the error, blur it by rounding, and try to see through the blur.
 # - Train, steal, retrain: tune on a fiftieth of the rows, train on all.
 #
-# About 35 minutes to read; see [the setting](../setting.ipynb) first, and
-# [StealML](stealml.ipynb) for where parameters come from.
+# <!-- minutes -->
+# See [the setting](../setting.ipynb) first, and [StealML](stealml.ipynb) for
+# where parameters come from.
 # :::
 
 # %% tags=["remove-cell"]

@@ -29,6 +29,7 @@
 #   random search with as many evaluations, and distil a copy;
 # - pad, quantise and blur the response times, and price each.
 #
+# <!-- minutes -->
 # Read [the setting](../setting.ipynb) first; the symbols are in
 # [the notation](../notation.md).
 # :::

@@ -26,7 +26,8 @@
 # - Recover decision trees leaf by leaf, from both ends.
 # - Compare a copy with the original in a way that means something.
 #
-# About 40 minutes to read; see [the setting](../setting.ipynb) first.
+# <!-- minutes -->
+# See [the setting](../setting.ipynb) first.
 # :::
 
 # %% tags=["remove-cell"]

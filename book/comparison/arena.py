@@ -28,7 +28,7 @@
 #   the seeds can tell apart and those that they cannot;
 # - take the whole table with you.
 #
-# It runs in about eight minutes on two cores.
+# <!-- minutes -->
 # The techniques are those of the attack and defense chapters; the symbols are
 # in [the notation](../notation.md).
 # :::

@@ -73,6 +73,11 @@ def test_a_chapter_begins_with_its_title_and_a_plain_paragraph(chapter):
     assert re.match(r"\w", first[2])
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_says_how_long_it_takes(chapter):
+    assert "\n<!-- minutes -->\n" in cells(chapter, "markdown")[0].source
+
+
 @pytest.mark.parametrize("chapter", TECHNIQUES)
 def test_a_technique_has_the_parts_of_a_chapter(chapter):
     text = "\n".join(cell.source for cell in cells(chapter, "markdown"))
