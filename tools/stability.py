@@ -276,8 +276,9 @@ def stability_page(table: Path = TABLE) -> str:
         f"**{len(found)} claims, {int(found['runs'].sum()):,} measurements, "
         f"{missed} outside the claimed range.**",
         *nearest_in_words(sampled),
-        "A range must end at least "
-        f"{LEAST_SD} standard deviations from the mean of the runs.",
+        "A range should end at least "
+        f"{LEAST_SD} standard deviations from the mean of the runs; "
+        f"{int((sampled['distance'] < LEAST_SD).sum())} do not.",
         "",
         "## What was varied",
         "",
