@@ -1650,7 +1650,7 @@ for name in ("tree", "forest", "boosting"):
     claims.add(
         f"{name}: error added by holding out depths (layers)",
         leaks[name].mean,
-        low=0.2,
+        low=0.05,
         noisy=busy,
     )
 for name, runs in by_mixed.items():

@@ -16,9 +16,9 @@ CHAPTERS = run_chapters.chapters()
 
 CLOSE = {
     "attacks/steal_nn": {
-        "tree: error added by holding out depths (layers)",
         "forest: error added by holding out depths (layers)",
         "boosting: error added by holding out depths (layers)",
+        "mixed widths: R² of one width minus R² mixed, linear",
         "mixed widths: R² of one width minus R² mixed, boosting",
     },
     "attacks/prada_attack": {
