@@ -190,7 +190,7 @@ def _agreement(first, second) -> float:
         for c in widths:
             _refuse_strangers(c, first, second)
     share = float((first == second).mean())
-    if kinds[0] == "numbers":
+    if kinds[0] == "numbers" and not widths:  # scores name their classes
         _refuse_places(first, second, share)
         _refuse_places(second, first, share)
     return share
@@ -230,9 +230,10 @@ def _refuse_places(places, classes, share: float) -> None:
     Two arrays of whole numbers do not say what they are. This is told by
     reading the one side as places among the sorted labels of the other: the
     mix-up shows where a fifth of the one side are labels that the other
-    never has, and they then agree at least twice as often as they do as they
-    are, and by a third more often than any single label would, on 20 rows or
-    more: a poor copy that knows few of the classes is an honest one.
+    never has, and they then agree more often than they do as they are, by
+    four standard deviations of a share of so many rows, and by a third more
+    often than any single label would, on 20 rows or more: a poor copy that
+    knows few of the classes is an honest one.
     It does not show where the answers are poor, where classes other than
     0, 1, 2, ... share most of their numbers with the places, or where the
     rows lack one of the classes.
@@ -248,7 +249,8 @@ def _refuse_places(places, classes, share: float) -> None:
         return
     as_places = (names[places.astype(int)] == classes).mean()
     single = counts.max() / len(classes)
-    if as_places >= 2 * share and as_places > 4 / 3 * single:
+    margin = 2 / np.sqrt(len(classes))  # four standard deviations, at most
+    if as_places >= share + margin and as_places > 4 / 3 * single:
         raise ValueError(
             f"{share:.1%} of the labels agree as they are, and "
             f"{as_places:.1%} do where 0 to {len(names) - 1} are read as "

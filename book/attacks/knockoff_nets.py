@@ -1136,7 +1136,7 @@ for name, runs in top.items():
 claims.add(
     f"probabilities minus labels at {budgets[0]:,} queries (points)",
     gains[budgets[0]].mean,
-    low=1,
+    low=0.5,
 )
 
 # %%
@@ -1164,6 +1164,8 @@ claims.add(
 # %% [markdown]
 # The claims about the adaptive policy are about what it does, over
 # the seeds of the traces; whether it pays is stated above, not required.
+# The share of noise is held to what no policy reaches that learns the wrong
+# way round; whether it lies below that of no learning is said above.
 
 # %%
 moved = np.abs(policies[:, -1] - policies[:, 0]).max(axis=1)
@@ -1175,7 +1177,7 @@ claims.add(
 claims.add(
     "adaptive: share of noise in the last quarter",
     noise_share(adaptive, -1).mean,
-    high=0.155,
+    high=0.22,
 )
 claims.add(
     "certainty from labels: standard deviation of the reward",

@@ -1229,20 +1229,32 @@ Markdown(
 # context, not targets.
 
 # %%
+examined = ("fidelity", "patches", "waves")
 claims.add(
     f"gradient rules minus seeds alone, {table_budget:,} queries, mean of "
-    "rules (points of fidelity)",
-    np.mean([g.mean for g in gains.values()]),
-    low=1.0,
+    "rules and of digits, patches and waves (points)",
+    np.mean(
+        [
+            gain(by_rule, name, "seeds alone", key).mean
+            for name in gradient_rules
+            for key in examined
+        ]
+    ),
+    low=5.0,
 )
-for key in ("untargeted", "targeted"):
-    copy = metrics.column(largest, key).mean()
+kinds = ("untargeted", "targeted")
+copy_fools = {k: metrics.column(largest, k).mean() for k in kinds}
+for key in kinds:
     claims.add(
-        f"white box minus copy, {key} (points)", ceiling[key] - copy, low=10
+        f"white box minus copy, {key} (points)",
+        ceiling[key] - copy_fools[key],
+        low=10,
     )
-    claims.add(
-        f"copy minus random signs, {key} (points)", copy - floor[key], low=5
-    )
+claims.add(
+    "copy minus random signs, mean of untargeted and targeted (points)",
+    np.mean([copy_fools[key] - floor[key] for key in kinds]),
+    low=5,
+)
 claims.add(
     "probabilities minus labels, untargeted (points)",
     by_reply["untargeted"].mean,

@@ -129,7 +129,13 @@ def test_what_is_no_class_is_refused_with_the_remedy(answers, truth):
 
 
 DIGITS = np.arange(30) % 10
+CONFUSED = np.repeat([0, 1, 2, 4, 5, 6, 7, 8, 9], 10)  # class 3 is missing
 HONEST = {  # answers, truth, score: nothing here is a mix-up
+    "scores of a poor copy, a class missing": (
+        np.eye(10)[np.searchsorted(np.unique(CONFUSED), CONFUSED)],
+        CONFUSED,
+        1 / 3,
+    ),
     "never right": ([1, 0, 1], [0, 1, 0], 0),
     "never right on a handful": ([0, 1, 0, 1], [1, 2, 1, 2], 0),
     "never right on many": (1 - DIGITS % 2, DIGITS % 2, 0),
@@ -167,6 +173,18 @@ def test_copies_of_any_quality_are_not_refused():
         right = rng.random(n) < rng.random()
         answers = np.where(right, truth, rng.choice(classes, n))
         assert metrics.accuracy(answers, truth) == (answers == truth).mean()
+
+
+def test_copies_that_know_few_classes_are_not_refused():
+    rng = np.random.default_rng(0)
+    for _ in range(4000):
+        c, n = rng.integers(3, 11), rng.choice([20, 25, 30])
+        truth = rng.integers(0, c, n)
+        truth[truth == rng.integers(c)] = rng.integers(c)
+        known = rng.choice(c, rng.integers(1, c + 1), replace=False)
+        right = rng.random(n) < rng.random() / 2
+        answers = np.where(right, truth, rng.choice(known, n))
+        assert metrics.fidelity(answers, truth) == (answers == truth).mean()
 
 
 # --- intervals ------------------------------------------------------------
