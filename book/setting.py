@@ -53,11 +53,13 @@ from mexutils import (
     PredictionAPI,
     datasets,
     metrics,
+    models,
     plotting,
     training,
     victims,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import interval
 
 plotting.use_style()
 claims = Claims()
@@ -377,7 +379,7 @@ plotting.table(
 def copy_from(images, answers, steps, seed):
     """A network trained on images and the probabilities they got."""
     torch.manual_seed(seed)
-    model = training.lenet(normalise=True)
+    model = models.lenet(normalise=True)
     return training.fit(
         model, images, answers, steps=steps, lr=8e-3, seed=seed
     )
@@ -426,7 +428,7 @@ for name, copies in measured.items():
     rows.append(
         {"copy": name}
         | {
-            key: f"{metrics.interval([100 * s[key] for s in per_seed]):.1f}"
+            key: f"{interval([100 * s[key] for s in per_seed]):.1f}"
             for key in per_seed[0]
         }
     )

@@ -5,7 +5,6 @@ here: `load_chapter` uses techniques where they are written.
 """
 
 from mexutils.api import (
-    Accounts,
     Alarm,
     BudgetExceeded,
     ClientBlocked,
@@ -14,12 +13,13 @@ from mexutils.api import (
 )
 from mexutils.chapters import load_chapter
 from mexutils.claims import Claims
+from mexutils.clients import Clients
 
 __all__ = [
-    "Accounts",
     "Alarm",
     "BudgetExceeded",
     "Claims",
+    "Clients",
     "ClientBlocked",
     "Ledger",
     "PredictionAPI",

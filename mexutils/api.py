@@ -6,20 +6,19 @@ owner's defenses and monitors.
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from numbers import Real
 from threading import Lock
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from mexutils.checks import is_finite, whole
+
 __all__ = [
     "Account",
-    "Accounts",
     "Alarm",
     "BudgetExceeded",
     "ClientBlocked",
@@ -200,7 +199,7 @@ class PredictionAPI:
             raise ValueError(
                 f"on_alarm must be 'flag' or 'block', not {on_alarm!r}"
             )
-        if not (_is_finite(price_per_1000) and price_per_1000 >= 0):
+        if not (is_finite(price_per_1000) and price_per_1000 >= 0):
             raise ValueError(
                 "price_per_1000 must be a number of dollars, 0 or more, not "
                 f"{price_per_1000!r}"
@@ -385,65 +384,6 @@ class PredictionAPI:
         self._checked_answer(answer, rows)
 
 
-class Accounts:
-    """A customer of an API with several names, who keeps what was answered.
-
-    api: what is asked. names: the client names. rows: sent in one call.
-
-    Calls go to the names in turn. A name that the API has blocked is dropped
-    and its call goes to the next one.
-    """
-
-    def __init__(
-        self,
-        api: PredictionAPI,
-        names: Sequence[str] = ("attacker",),
-        rows: int = 10,
-    ):
-        if isinstance(names, str) or not names or rows < 1:
-            raise ValueError(
-                "names must be a list of at least one client name, and rows "
-                f"at least 1, not {names!r} and {rows!r}"
-            )
-        self._api, self._names, self._rows = api, deque(names), rows
-        self._sent: list[np.ndarray] = []
-        self._heard: list[np.ndarray] = []
-
-    def query(self, x) -> np.ndarray:
-        """The answers to the rows x, as `PredictionAPI.query` gives them.
-
-        Raises `ClientBlocked` once every name is blocked; what was answered
-        until then is in the transfer set.
-        """
-        x = np.asarray(x)
-        first = len(self._heard)
-        for start in range(0, len(x), self._rows):
-            part = x[start : start + self._rows].copy()
-            self._heard.append(self._ask(part))
-            self._sent.append(part)
-        return np.concatenate(self._heard[first:])
-
-    def _ask(self, part: np.ndarray) -> np.ndarray:
-        while self._names:
-            name = self._names.popleft()
-            try:
-                answer = self._api.query(part, name)
-            except ClientBlocked:
-                continue
-            self._names.append(name)
-            return answer
-        raise ClientBlocked("every name of this customer is blocked")
-
-    def transfer_set(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rows that were answered, in order, and the answers.
-
-        Raises `ValueError` where there is none.
-        """
-        if not self._heard:
-            raise ValueError("nothing was answered: there is nothing to learn")
-        return np.concatenate(self._sent), np.concatenate(self._heard)
-
-
 def _parse_returns(returns: str) -> int | None:
     """The k of `"top-k"`; None for the other modes."""
     if returns in ("probabilities", "label"):
@@ -474,27 +414,14 @@ def _names_of(classes) -> np.ndarray | None:
 
 
 def _whole(name: str, value, least: int) -> int | None:
-    if value is None:
-        return None
-    if not _is_finite(value) or value != int(value) or value < least:
-        raise ValueError(
-            f"{name} must be None or a whole number, {least} or more, not "
-            f"{value!r}"
-        )
-    return int(value)
-
-
-def _is_finite(value) -> bool:
-    """Whether the value is one finite number."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and bool(np.isfinite(value))
+    return None if value is None else whole(name, value, least)
 
 
 def _shape_of(predict_proba, declared) -> tuple[int, ...] | None:
     """The shape of one row, as declared or as the victim itself tells."""
     if declared is not None:
         sides = declared if isinstance(declared, (tuple, list)) else ()
-        if not (sides and all(_is_finite(n) and n >= 1 for n in sides)):
+        if not (sides and all(is_finite(n) and n >= 1 for n in sides)):
             raise ValueError(
                 "input_shape must be a tuple of whole numbers above 0, as "
                 f"(28, 28) or (30,), not {declared!r}"

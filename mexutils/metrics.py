@@ -1,4 +1,4 @@
-"""How good a copy is: three different scores, and their spread over seeds.
+"""How good a copy is: scores of one copy. Over seeds: `mexutils.runs`.
 
 Answers are compared as labels. Scores (n, c) have places, 0 to c - 1, for
 labels, and an API that answers labels answers places too, unless it was given
@@ -9,30 +9,26 @@ places of theirs, and places with classes where the mix-up shows
 """
 
 from numbers import Real
-from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+
+from mexutils.checks import finite
 
 __all__ = [
-    "Interval",
     "accuracy",
-    "column",
+    "as_probabilities",
     "fidelity",
-    "interval",
     "labels_of",
-    "of_shares",
-    "paired_difference",
-    "proportion_interval",
+    "one_hot",
     "relative_accuracy",
-    "spread_of",
+    "scores",
     "total_variation",
 ]
 
 
 def labels_of(answers) -> np.ndarray:
     """Labels (n,) of answers that are labels already or (n, c) scores."""
-    answers = _finite(answers)
+    answers = finite(answers)
     if answers.ndim == 2:
         return answers.argmax(axis=1)
     if answers.ndim == 1:
@@ -40,6 +36,27 @@ def labels_of(answers) -> np.ndarray:
     raise ValueError(
         f"answers must be (n,) labels or (n, c) scores, not {answers.shape}"
     )
+
+
+def one_hot(labels, classes: int) -> np.ndarray:
+    """Rows (n, classes) with a 1 in the place of each label (n,).
+
+    Raises `ValueError` for labels that are no places, 0 to classes - 1.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype == bool or not np.isin(labels, range(classes)).all():
+        raise ValueError(
+            f"labels must be places from 0 to {classes - 1}: pass how many "
+            "classes there are, or number them with np.unique(..., "
+            "return_inverse=True)"
+        )
+    return np.eye(classes)[labels.astype(int)]
+
+
+def as_probabilities(answers, classes: int) -> np.ndarray:
+    """Answers as (n, classes) probabilities; labels (n,) become one-hot."""
+    answers = np.asarray(answers)
+    return one_hot(answers, classes) if answers.ndim == 1 else answers
 
 
 def accuracy(answers, truth) -> float:
@@ -69,9 +86,22 @@ def relative_accuracy(answers, victim_answers, truth) -> float:
     return accuracy(answers, truth) / victim
 
 
+def scores(answers, victim_answers, truth) -> dict[str, float]:
+    """The three scores of one copy, in percent.
+
+    answers, victim_answers: of copy and victim to the same rows; truth: their
+    true labels. Returns "accuracy", "fidelity" and "relative".
+    """
+    return {
+        "accuracy": 100 * accuracy(answers, truth),
+        "fidelity": 100 * fidelity(answers, victim_answers),
+        "relative": 100 * relative_accuracy(answers, victim_answers, truth),
+    }
+
+
 def total_variation(p, q) -> float:
     """Mean of `1/2 sum_k |p_k - q_k|` over rows (n, c), 0 to 1."""
-    p, q = _finite(p), _finite(q)
+    p, q = finite(p), finite(q)
     if p.shape != q.shape or p.ndim != 2 or len(p) == 0:
         raise ValueError(
             f"two (n, c) arrays of one shape are needed, not {p.shape} and "
@@ -80,87 +110,6 @@ def total_variation(p, q) -> float:
     return float(np.abs(p - q).sum(axis=1).mean() / 2)
 
 
-class Interval(NamedTuple):
-    """A value and the ends of its 95 % confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __format__(self, spec: str) -> str:
-        spec = spec or ".3g"
-        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
-
-
-def interval(values) -> Interval:
-    """Mean of one value a seed, with Student's 95 % interval."""
-    values = _finite(values)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(
-            "an interval needs one value a seed, of two seeds or more, not "
-            f"an array of shape {values.shape}"
-        )
-    mean = float(values.mean())
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return Interval(mean, mean - half, mean + half)
-
-
-def of_shares(values) -> Interval:
-    """Mean of one share a seed, with its 95 % interval cut off at 0 and 1.
-
-    values: (n,) shares from 0 to 1, of two seeds or more; a share of a share
-    may be off by rounding. The interval is Student's, and a mean of shares
-    lies in no part of it that is below 0 or above 1.
-    Raises `ValueError` for what is no share, as percent are not, and for what
-    `interval` refuses.
-    """
-    ends = interval(values)
-    if np.min(values) < -_ROUNDED or np.max(values) > 1 + _ROUNDED:
-        raise ValueError(
-            f"shares go from 0 to 1, and these go from {np.min(values):.3g} "
-            f"to {np.max(values):.3g}: divide percent by 100"
-        )
-    return Interval(*(min(max(end, 0.0), 1.0) for end in ends))
-
-
-def column(runs, key: str) -> np.ndarray:
-    """One score of several runs, as an array over seeds.
-
-    runs: one dictionary of scores a seed.
-    """
-    return np.array([run[key] for run in runs])
-
-
-def spread_of(runs, key: str) -> str:
-    """One score of several runs in words: mean [95 % interval]."""
-    return f"{interval(column(runs, key)):.1f}"
-
-
-def paired_difference(first, second) -> Interval:
-    """Mean of `first - second`, seed by seed, with its 95 % interval."""
-    if np.shape(first) != np.shape(second):
-        raise ValueError(
-            f"{np.shape(first)} values cannot be paired with "
-            f"{np.shape(second)}: give one of each a seed"
-        )
-    return interval(np.subtract(first, second))
-
-
-def proportion_interval(successes: int, n: int) -> Interval:
-    """A share out of n trials, with Wilson's 95 % interval."""
-    result = stats.binomtest(int(successes), int(n))
-    ends = result.proportion_ci(0.95, method="wilson")
-    return Interval(successes / n, ends.low, ends.high)
-
-
-def _finite(values) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("NaN or infinite values: drop or repair them")
-    return values
-
-
-_ROUNDED = 1e-9  # how far rounding may carry a share beyond its ends
 _REMEDY = (
     "name the classes: PredictionAPI(..., returns='label', "
     "classes=model.classes_), or model.classes_[scores.argmax(axis=1)]"

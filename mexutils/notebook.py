@@ -4,6 +4,10 @@
 script too.
 """
 
+import os
+
+from tqdm import tqdm
+
 try:
     from IPython.display import HTML, Markdown, display
 except ModuleNotFoundError:
@@ -18,4 +22,9 @@ except ModuleNotFoundError:
         print(shown["text/plain"] if raw else shown)
 
 
-__all__ = ["HTML", "Markdown", "display"]
+__all__ = ["HTML", "Markdown", "display", "progress"]
+
+
+def progress(steps, what: str):
+    """A progress bar over `steps`, quiet where `CI` is set."""
+    return tqdm(steps, desc=what, leave=False, disable="CI" in os.environ)

@@ -10,8 +10,8 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 
-from mexutils.metrics import interval
 from mexutils.notebook import HTML
+from mexutils.runs import interval
 
 __all__ = [
     "COLOURS",

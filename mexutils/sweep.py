@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from mexutils.cache import cache_dir, writable, write_whole
 from mexutils.keys import key_of
-from mexutils.training import progress
+from mexutils.notebook import progress
 
 __all__ = ["Cell", "Outcome", "cell_key", "sweep"]
 

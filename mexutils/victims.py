@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mexutils import datasets, training
+from mexutils import datasets, models, training
 from mexutils.cache import cached
 from mexutils.keys import key_of
 
@@ -156,7 +156,7 @@ def _train(train: datasets.Sample, seed: int, what: str) -> bytes:
     """The packed weights of a LeNet that was fitted to `train`."""
     with torch.random.fork_rng(devices=[]):  # the caller's draws stay his
         torch.manual_seed(seed)
-        model = training.lenet()
+        model = models.lenet()
     training.fit(
         model,
         train.x,
@@ -182,7 +182,7 @@ def packed(model: nn.Module) -> bytes:
 def _unpacked(content: bytes) -> Victim:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         state = {name: torch.from_numpy(arrays[name]) for name in arrays}
-    model = training.lenet().to(training.DEVICE)
+    model = models.lenet().to(training.DEVICE)
     model.load_state_dict(state)
     model.to(memory_format=torch.channels_last)
     return Victim(model.eval(), (1, 28, 28))

@@ -57,11 +57,13 @@ from mexutils import (
     PredictionAPI,
     datasets,
     metrics,
+    models,
     plotting,
     training,
     victims,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import column, interval, paired_difference, spread_of
 
 plotting.use_style()
 claims = Claims()
@@ -330,7 +332,7 @@ for budget in budgets:
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Relative accuracy in percent against the number of queries on a logarithmic axis: one line with a band for probabilities, one for labels, and a dotted line at 100 percent for the victim itself."}}
 fig, ax = plt.subplots()
 for name in replies:
-    values = [metrics.column(curve[name, b], "relative") for b in budgets]
+    values = [column(curve[name, b], "relative") for b in budgets]
     plotting.band(ax, budgets, values, name)
 ax.axhline(100, color="0.4", ls=":", lw=1)
 ax.annotate("the victim itself", (budgets[0], 100.6), color="0.35")
@@ -345,24 +347,22 @@ plotting.table(
     [
         {
             "returns": name,
-            "queries": f"{int(metrics.column(runs, 'queries').mean()):,}",
-            "cost ($)": f"{metrics.column(runs, 'cost').mean():.2f}",
-            "accuracy (%)": metrics.spread_of(runs, "accuracy"),
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
-            "relative (%)": metrics.spread_of(runs, "relative"),
+            "queries": f"{int(column(runs, 'queries').mean()):,}",
+            "cost ($)": f"{column(runs, 'cost').mean():.2f}",
+            "accuracy (%)": spread_of(runs, "accuracy"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
+            "relative (%)": spread_of(runs, "relative"),
         }
         for (name, budget), runs in curve.items()
     ]
 )
 
 # %% tags=["hide-input"]
-best = metrics.interval(
-    metrics.column(curve["probabilities", budgets[-1]], "relative")
-)
+best = interval(column(curve["probabilities", budgets[-1]], "relative"))
 gains = {
-    b: metrics.paired_difference(
-        metrics.column(curve["probabilities", b], "relative"),
-        metrics.column(curve["label", b], "relative"),
+    b: paired_difference(
+        column(curve["probabilities", b], "relative"),
+        column(curve["label", b], "relative"),
     )
     for b in budgets
 }
@@ -422,19 +422,15 @@ by_set = {
 }
 
 # %% tags=["hide-input"]
-order = sorted(
-    by_set, key=lambda k: -metrics.column(by_set[k], "relative").mean()
-)
+order = sorted(by_set, key=lambda k: -column(by_set[k], "relative").mean())
 for name in absent:
     print(f"left out: datasets.{name}(download=True) fetches it first")
 plotting.table(
     [
         {
             "query set": name,
-            "relative accuracy (%)": metrics.spread_of(
-                by_set[name], "relative"
-            ),
-            "fidelity (%)": metrics.spread_of(by_set[name], "fidelity"),
+            "relative accuracy (%)": spread_of(by_set[name], "relative"),
+            "fidelity (%)": spread_of(by_set[name], "fidelity"),
         }
         for name in order
     ]
@@ -443,8 +439,8 @@ plotting.table(
 # %%
 kinship = ("own digits", "letters", "blots", "uniform noise")
 steps_down = {
-    pair: metrics.paired_difference(
-        *(metrics.column(by_set[name], "relative") for name in pair)
+    pair: paired_difference(
+        *(column(by_set[name], "relative") for name in pair)
     )
     for pair in zip(kinship[:-1], kinship[1:], strict=True)
 }
@@ -492,19 +488,16 @@ by_reply = {
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by what the API returns; points are seeds, bars 95 % intervals."}, "image": {"alt": "Four rows of points for relative accuracy, one row for each kind of reply: probabilities, top-3, one decimal, the label alone; each with its mean and interval."}}
 plotting.interval_plot(
-    {
-        name: metrics.column(runs, "relative")
-        for name, runs in by_reply.items()
-    },
+    {name: column(runs, "relative") for name, runs in by_reply.items()},
     f"relative accuracy (%) at {side_budget:,} queries",
 )
 plt.show()
 
 # %% tags=["hide-input"]
 losses = {
-    name: metrics.paired_difference(
-        metrics.column(by_reply["probabilities"], "relative"),
-        metrics.column(by_reply[name], "relative"),
+    name: paired_difference(
+        column(by_reply["probabilities"], "relative"),
+        column(by_reply[name], "relative"),
     )
     for name in list(by_reply)[1:]
 }
@@ -528,7 +521,7 @@ architectures = {
     "one hidden layer": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)
     ),
-    "the victim's (LeNet)": training.lenet,
+    "the victim's (LeNet)": models.lenet,
 }
 by_model = {
     name: [
@@ -539,19 +532,16 @@ by_model = {
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by the substitute's architecture, probabilities of 1,000 letters."}, "image": {"alt": "Four rows of points for relative accuracy, one row for each substitute: linear, one hidden layer, the victim's LeNet, and this chapter's network; each with its mean and interval."}}
 plotting.interval_plot(
-    {
-        name: metrics.column(runs, "relative")
-        for name, runs in by_model.items()
-    },
+    {name: column(runs, "relative") for name, runs in by_model.items()},
     f"relative accuracy (%) at {side_budget:,} queries",
 )
 plt.show()
 
 # %% tags=["hide-input"]
 over = {
-    name: metrics.paired_difference(
-        metrics.column(by_model["this chapter's"], "relative"),
-        metrics.column(runs, "relative"),
+    name: paired_difference(
+        column(by_model["this chapter's"], "relative"),
+        column(runs, "relative"),
     )
     for name, runs in list(by_model.items())[:-1]
 }
@@ -720,7 +710,7 @@ class OnlineSubstitute:
 
     def __init__(self, seed, lr=0.02):
         torch.manual_seed(seed)
-        self.model = training.lenet(8, 64).to(training.DEVICE)
+        self.model = models.lenet(8, 64).to(training.DEVICE)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr, momentum=0.5
         )
@@ -766,7 +756,7 @@ def adaptive_policy(
         size = min(batch, budget - len(taken))
         drawn = [_draw_noted(root, rng, state) for _ in range(size)]
         numbers = [number for number, _ in drawn]
-        answer = as_probabilities(api.query(pool[numbers]))
+        answer = metrics.as_probabilities(api.query(pool[numbers]), 10)
         guesses = online.guess_then_learn(pool[numbers], answer)
         for (_, path), r in zip(
             drawn, state.reward(answer, guesses), strict=True
@@ -818,12 +808,6 @@ def _draw_noted(root, rng, state):
     return number, path
 
 
-def as_probabilities(answers, classes=10):
-    """Answers as (n, classes) probabilities; labels become one-hot."""
-    return np.eye(classes)[answers] if answers.ndim == 1 else answers
-
-
-# %%
 def leaves(groups):
     """All picture numbers of nested dictionaries, one after the other."""
     if isinstance(groups, dict):
@@ -941,7 +925,7 @@ def share_of(leaf, trace, quarter):
 def noise_share(runs, quarter):
     """Share of plain noise in one quarter, as an interval over seeds."""
     shares = [share_of("noise", trace, quarter) for *_, trace in runs]
-    return metrics.interval(shares)
+    return interval(shares)
 
 
 # %% [markdown]
@@ -992,9 +976,9 @@ for s in trace_seeds[:n_pairs]:
     model = train_substitute(images, answers, s)
     paired["adaptive"].append(judge(model, exam))
     paired["random"].append(attack(sell(), exam, pool, adaptive_budget, s))
-advantage = metrics.paired_difference(
-    metrics.column(paired["adaptive"], "relative"),
-    metrics.column(paired["random"], "relative"),
+advantage = paired_difference(
+    column(paired["adaptive"], "relative"),
+    column(paired["random"], "relative"),
 )
 
 # %% tags=["hide-input"]
@@ -1006,8 +990,8 @@ verdict = (
     else "makes no difference that these seeds can show"
 )
 wins = np.sum(
-    metrics.column(paired["adaptive"], "relative")
-    > metrics.column(paired["random"], "relative")
+    column(paired["adaptive"], "relative")
+    > column(paired["random"], "relative")
 )
 Markdown(
     f"At {adaptive_budget} queries the adaptive policy changes the relative "
@@ -1017,7 +1001,7 @@ Markdown(
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Adaptive against random policy on the mixed pool; points are seeds, bars 95 % intervals."}, "image": {"alt": "Two rows of points for the relative accuracy of the adaptive and of the random policy on the mixed pool, with mean and interval of each."}}
 plotting.interval_plot(
-    {name: metrics.column(rows, "relative") for name, rows in paired.items()},
+    {name: column(rows, "relative") for name, rows in paired.items()},
     f"relative accuracy (%) at {adaptive_budget} queries",
 )
 plt.show()
@@ -1103,7 +1087,7 @@ plotting.table(
         {
             "returns": name,
             "queries": f"{budget:,}",
-            "relative accuracy (%)": metrics.spread_of(rows, "relative"),
+            "relative accuracy (%)": spread_of(rows, "relative"),
             **{
                 f"at ${price} per 1,000": f"${budget * price / 1000:,.2f}"
                 for price in (1, price_per_1000, 10)
@@ -1130,7 +1114,7 @@ top = {name: curve[name, budgets[-1]] for name in replies}
 for name, runs in top.items():
     claims.add(
         f"relative accuracy, {budgets[-1]:,} letters, {name}",
-        metrics.column(runs, "relative").mean() / 100,
+        column(runs, "relative").mean() / 100,
         low={"probabilities": 0.94, "label": 0.93}[name],
     )
 claims.add(
@@ -1141,8 +1125,7 @@ claims.add(
 
 # %%
 worth = {
-    name: metrics.column(runs, "relative").mean()
-    for name, runs in by_set.items()
+    name: column(runs, "relative").mean() for name, runs in by_set.items()
 }
 for first, second in (
     ("own digits", "blots"),

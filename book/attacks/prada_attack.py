@@ -64,11 +64,13 @@ from mexutils import (
     PredictionAPI,
     datasets,
     metrics,
+    models,
     plotting,
     training,
     victims,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import column, interval, paired_difference, spread_of
 
 plotting.use_style()
 claims = Claims()
@@ -296,7 +298,7 @@ def train_substitute(images, answers, seed, lr=0.01, steps=None):
     Returns the network, whose output are logits.
     """
     torch.manual_seed(seed)
-    model = training.lenet(8, 64, normalise=True)
+    model = models.lenet(8, 64, normalise=True)
     steps = steps or training_steps(len(images))
     return training.fit(
         model, images, answers, steps=steps, batch_size=50, lr=lr, seed=seed
@@ -605,7 +607,7 @@ contestants = (
     ("T-RND FGSM", "labels", label_budget),
     ("N-FGSM", "labels", table_budget),
 )
-models, sent, bills = {}, {}, {}
+grown, sent, bills = {}, {}, {}
 scores = {contestant[:2]: [] for contestant in contestants}
 for rule, reply, budget in contestants:
     for s in seeds:
@@ -616,7 +618,7 @@ for rule, reply, budget in contestants:
         trail = {}
         for model, queries, _ in path:
             trail[len(queries)] = judge(model)
-            models[rule, reply, s, len(queries)] = model
+            grown[rule, reply, s, len(queries)] = model
         sent[rule, reply, s] = queries
         bills[rule, reply, s] = api.ledger
         scores[rule, reply].append(trail)
@@ -645,10 +647,8 @@ def scores_at(scores, rule, reply, queries):
 
 
 at = partial(scores_at, scores)
-best = metrics.interval(
-    metrics.column(
-        at("T-RND FGSM", "probabilities", largest_budget), "relative"
-    )
+best = interval(
+    column(at("T-RND FGSM", "probabilities", largest_budget), "relative")
 )
 
 # %% tags=["hide-input"]
@@ -658,10 +658,10 @@ plotting.table(
             "rule": rule,
             "returns": reply,
             "queries": f"{queries:,}",
-            "accuracy (%)": metrics.spread_of(runs, "accuracy"),
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
-            "macro-F1 (%)": metrics.spread_of(runs, "macro-F1"),
-            "relative (%)": metrics.spread_of(runs, "relative"),
+            "accuracy (%)": spread_of(runs, "accuracy"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
+            "macro-F1 (%)": spread_of(runs, "macro-F1"),
+            "relative (%)": spread_of(runs, "relative"),
         }
         for rule, reply, last in contestants
         for queries in (100, table_budget, last)[: 2 + (last > table_budget)]
@@ -681,8 +681,7 @@ Markdown(
 # %% tags=["hide-input"]
 course = {
     key: ", ".join(
-        f"{metrics.column(at(*contestants[0][:2], n), key).mean():.0f} "
-        f"with {n:,}"
+        f"{column(at(*contestants[0][:2], n), key).mean():.0f} with {n:,}"
         for n in (100, 200, 400, 1600, largest_budget)
     )
     for key in ("fidelity", "patches")
@@ -695,9 +694,9 @@ Markdown(
 
 # %% tags=["hide-input"]
 on_labels = {
-    (rule, queries): metrics.paired_difference(
-        metrics.column(at(rule, "labels", queries), "fidelity"),
-        metrics.column(at(rule, "labels", 100), "fidelity"),
+    (rule, queries): paired_difference(
+        column(at(rule, "labels", queries), "fidelity"),
+        column(at(rule, "labels", 100), "fidelity"),
     )
     for rule, reply, last in contestants
     if reply == "labels"
@@ -738,7 +737,7 @@ table = {
 for rule in RULES:
     if rule == "T-RND FGSM":
         kept = [(rule, "probabilities", s, table_budget) for s in seeds]
-        table[rule] = [models[key] for key in kept]
+        table[rule] = [grown[key] for key in kept]
         continue
     table[rule] = [
         prada_attack(
@@ -807,7 +806,7 @@ for name, copies in table.items():
         row |= transfer(model)
 made_on = {
     (reply, budget): [
-        transfer(models["T-RND FGSM", reply, s, budget]) for s in seeds
+        transfer(grown["T-RND FGSM", reply, s, budget]) for s in seeds
     ]
     for reply, budget in (
         ("probabilities", largest_budget),
@@ -822,11 +821,11 @@ plotting.table(
     [
         {
             "rule": name,
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
-            "patches (%)": metrics.spread_of(runs, "patches"),
-            "waves (%)": metrics.spread_of(runs, "waves"),
-            "untargeted (%)": metrics.spread_of(runs, "untargeted"),
-            "targeted (%)": metrics.spread_of(runs, "targeted"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
+            "patches (%)": spread_of(runs, "patches"),
+            "waves (%)": spread_of(runs, "waves"),
+            "untargeted (%)": spread_of(runs, "untargeted"),
+            "targeted (%)": spread_of(runs, "targeted"),
         }
         for name, runs in by_rule.items()
     ]
@@ -835,7 +834,7 @@ plotting.table(
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Untargeted transferability of each rule's copy, probabilities; points are seeds, bars 95 % intervals. Dashed: made on the victim itself; dotted: random signs."}, "image": {"alt": "One row of points a rule for the share of adversarial examples that fool the victim, with a dotted line for random signs and a dashed line for the white box."}}
 ax = plotting.interval_plot(
-    {n: metrics.column(r, "untargeted") for n, r in by_rule.items()},
+    {n: column(r, "untargeted") for n, r in by_rule.items()},
     f"victims fooled, untargeted (%), {table_budget:,} queries",
 )
 ax.axvline(ceiling["untargeted"], color="0.3", ls="--", lw=1)
@@ -846,9 +845,7 @@ plt.show()
 # %%
 def gain(of, first, second, key):
     """First minus second kind of copy in one score, paired over seeds."""
-    return metrics.paired_difference(
-        metrics.column(of[first], key), metrics.column(of[second], key)
-    )
+    return paired_difference(column(of[first], key), column(of[second], key))
 
 
 gradient_rules = [
@@ -862,8 +859,8 @@ over_noise = {
 }
 
 
-fooled = {n: metrics.column(r, "untargeted") for n, r in by_rule.items()}
-fooled_more = metrics.paired_difference(
+fooled = {n: column(r, "untargeted") for n, r in by_rule.items()}
+fooled_more = paired_difference(
     np.mean([fooled[n] for n in gradient_rules], 0), fooled["random signs"]
 )
 
@@ -912,9 +909,9 @@ Markdown(
 
 # %% tags=["hide-input"]
 by_reply = {
-    key: metrics.paired_difference(
-        metrics.column(made_on["probabilities", label_budget], key),
-        metrics.column(made_on["labels", label_budget], key),
+    key: paired_difference(
+        column(made_on["probabilities", label_budget], key),
+        column(made_on["labels", label_budget], key),
     )
     for key in ("untargeted", "targeted")
 }
@@ -925,7 +922,7 @@ plotting.table(
     ]
     + [
         {"made on": f"copy from {budget:,} {reply}"}
-        | {key: metrics.spread_of(runs, key) for key in ceiling}
+        | {key: spread_of(runs, key) for key in ceiling}
         for (reply, budget), runs in made_on.items()
     ]
     + [
@@ -1068,13 +1065,13 @@ plt.show()
 # %% tags=["hide-input"]
 Markdown(
     "Trained on the seeds alone, the copy agrees with the victim on "
-    f"{metrics.spread_of(tuned['rule of thumb'], 'fidelity')} % of the test "
+    f"{spread_of(tuned['rule of thumb'], 'fidelity')} % of the test "
     "digits by the rule of thumb and on "
-    f"{metrics.spread_of(tuned['CV-SEARCH'], 'fidelity')} % by CV-SEARCH, "
+    f"{spread_of(tuned['CV-SEARCH'], 'fidelity')} % by CV-SEARCH, "
     f"a difference of **{tuned_gain:.1f} points**. The search asked the "
     "victim nothing: the answers to the seeds were paid for already. The "
     "settings that this chapter uses everywhere else, found by hand, reach "
-    f"{metrics.spread_of(tuned['by hand'], 'fidelity')} %; by hand minus "
+    f"{spread_of(tuned['by hand'], 'fidelity')} %; by hand minus "
     f"CV-SEARCH: {hand_gain:.1f} points."
 )
 
@@ -1121,8 +1118,8 @@ reservoir = [
     for s in seeds
 ]
 doubled = at("T-RND FGSM", "probabilities", side_budget)
-slower = metrics.paired_difference(
-    metrics.column(reservoir, "fidelity"), metrics.column(doubled, "fidelity")
+slower = paired_difference(
+    column(reservoir, "fidelity"), column(doubled, "fidelity")
 )
 
 # %% tags=["hide-input"]
@@ -1199,9 +1196,7 @@ plotting.table(
             "rule": rule,
             "returns": reply,
             "queries": f"{budget:,}",
-            "relative (%)": metrics.spread_of(
-                at(rule, reply, budget), "relative"
-            ),
+            "relative (%)": spread_of(at(rule, reply, budget), "relative"),
             f"at ${price_per_1000} per 1,000": (
                 f"${bills[rule, reply, seed].cost:.2f}"
             ),
@@ -1212,9 +1207,7 @@ plotting.table(
 )
 
 # %% tags=["hide-input"]
-begun = metrics.interval(
-    metrics.column(at("T-RND FGSM", "probabilities", 100), "relative")
-)
+begun = interval(column(at("T-RND FGSM", "probabilities", 100), "relative"))
 Markdown(
     f"The first hundred queries, natural digits all, buy {begun.mean:.1f} % "
     f"of the victim's accuracy, all {largest_budget:,} buy {best.mean:.1f} %. "
@@ -1243,7 +1236,7 @@ claims.add(
     low=5.0,
 )
 kinds = ("untargeted", "targeted")
-copy_fools = {k: metrics.column(largest, k).mean() for k in kinds}
+copy_fools = {k: column(largest, k).mean() for k in kinds}
 for key in kinds:
     claims.add(
         f"white box minus copy, {key} (points)",
@@ -1275,8 +1268,8 @@ claims.add(
     low=1.0,
 )
 grown = [
-    metrics.column(at("T-RND FGSM", "probabilities", largest_budget), key)
-    - metrics.column(at("T-RND FGSM", "probabilities", 100), key)
+    column(at("T-RND FGSM", "probabilities", largest_budget), key)
+    - column(at("T-RND FGSM", "probabilities", 100), key)
     for key in ("patches", "waves")
 ]
 claims.add(

@@ -71,6 +71,7 @@ from mexutils import (
     training,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import Interval, column, interval, paired_difference
 
 plotting.use_style()
 claims = Claims()
@@ -630,7 +631,7 @@ def entry(scored, queries):
 
 def in_points(interval):
     """An interval of shares in words, in percentage points."""
-    return f"{metrics.Interval(*(100 * np.array(interval))):.1f}"
+    return f"{Interval(*(100 * np.array(interval))):.1f}"
 
 
 def percent_of(runs, name="d"):
@@ -638,10 +639,10 @@ def percent_of(runs, name="d"):
 
     A dash where a run has no such score, as of a class never answered.
     """
-    values = 100 * metrics.column(runs, name)
+    values = 100 * column(runs, name)
     if np.isnan(values).any():
         return "–"
-    return f"{metrics.interval(values):.1f}"
+    return f"{interval(values):.1f}"
 
 
 # %%
@@ -661,10 +662,7 @@ matrix = {
 top = budgets[-1]
 grid = np.array(
     [
-        [
-            100 * metrics.column(matrix[v, k, top], "d_max").mean()
-            for k in KINDS
-        ]
+        [100 * column(matrix[v, k, top], "d_max").mean() for k in KINDS]
         for v in victims
     ]
 )
@@ -713,7 +711,7 @@ def bought_axis(ax, ticks):
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.3), sharey=True)
 for ax, v in zip(axes, victims, strict=True):
     for k in KINDS:
-        values = [100 * metrics.column(matrix[v, k, b], "d") for b in budgets]
+        values = [100 * column(matrix[v, k, b], "d") for b in budgets]
         plotting.band(ax, budgets, values, k)
     bought_axis(ax, budgets)
     ax.set(title=f"victim: {v}")
@@ -723,9 +721,7 @@ plt.show()
 
 
 # %%
-mean_d = {
-    cell: metrics.column(runs, "d").mean() for cell, runs in matrix.items()
-}
+mean_d = {cell: column(runs, "d").mean() for cell, runs in matrix.items()}
 stiff = ("SVM", "Naive Bayes")
 ratio = {
     k: mean_d["deep", k, top] / mean_d["deep", "deep", top] for k in stiff
@@ -755,9 +751,9 @@ Markdown(
 # threshold; more of that below.
 
 # %% tags=["hide-input"]
-own_kind = metrics.paired_difference(
-    metrics.column(matrix["Naive Bayes", "Naive Bayes", top], "d"),
-    metrics.column(matrix["Naive Bayes", "deep", top], "d"),
+own_kind = paired_difference(
+    column(matrix["Naive Bayes", "Naive Bayes", top], "d"),
+    column(matrix["Naive Bayes", "deep", top], "d"),
 )
 surprise = (
     "The left panel holds a surprise: Naive Bayes is **not** the best copy of "
@@ -855,9 +851,7 @@ fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.3), sharey=True)
 for ax, task in zip(axes, tasks, strict=True):
     bought = sorted({b for t, _, b in lexical if t == task})
     for kind in WORD_KINDS:
-        values = [
-            100 * metrics.column(lexical[task, kind, b], "d") for b in bought
-        ]
+        values = [100 * column(lexical[task, kind, b], "d") for b in bought]
         plotting.band(ax, bought, values, kind)
     bought_axis(ax, bought)
     ax.set(title=task)
@@ -869,9 +863,9 @@ plt.show()
 gaps = {}
 for task in tasks:
     most = max(b for t, _, b in lexical if t == task)
-    gaps[task] = metrics.paired_difference(
-        metrics.column(lexical[task, "SVM", most], "d"),
-        metrics.column(lexical[task, "deep", most], "d"),
+    gaps[task] = paired_difference(
+        column(lexical[task, "SVM", most], "d"),
+        column(lexical[task, "deep", most], "d"),
     )
     gap = in_points(gaps[task])
     print(
@@ -920,7 +914,7 @@ for s in few:
 display_rows = [
     {"layers x units": name, "d_max on validation (%)": spread}
     for name, values in sized.items()
-    for spread in [f"{metrics.interval(values):.1f}"]
+    for spread in [f"{interval(values):.1f}"]
 ]
 plotting.table(display_rows)
 
@@ -964,9 +958,7 @@ active_d = np.array(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Active and random polling of the deep victim; means over seeds with 95 % intervals. The dotted line is where random polling ends."}, "image": {"alt": "Differing labels in percent against labels bought on a logarithmic axis: one line with a band for random polling, one for active polling, and a dotted line at the final value of random polling."}}
-random_d = np.array(
-    [metrics.column(matrix["deep", "deep", b], "d") for b in budgets]
-)
+random_d = np.array([column(matrix["deep", "deep", b], "d") for b in budgets])
 fig, ax = plt.subplots()
 plotting.band(ax, budgets, 100 * random_d, "random")
 plotting.band(ax, asked, 100 * active_d, "active")
@@ -977,10 +969,10 @@ ax.legend(title="polling")
 plt.show()
 
 # %%
-versus_last = metrics.paired_difference(active_d[-1], random_d[-1])
+versus_last = paired_difference(active_d[-1], random_d[-1])
 equals = {n: d for n, d in zip(asked, active_d, strict=True) if n in budgets}
 versus_equal = {
-    n: metrics.paired_difference(random_d[budgets.index(n)], d)
+    n: paired_difference(random_d[budgets.index(n)], d)
     for n, d in equals.items()
 }
 arrived = [
@@ -1050,9 +1042,9 @@ plotting.table(
 
 # %% tags=["hide-input"]
 tuning = {
-    (kind, b): metrics.paired_difference(
-        metrics.column(rare[kind, b, "one half"], "d_max"),
-        metrics.column(rare[kind, b, "tuned"], "d_max"),
+    (kind, b): paired_difference(
+        column(rare[kind, b, "one half"], "d_max"),
+        column(rare[kind, b, "tuned"], "d_max"),
     )
     for kind in ("SVM", "deep")
     for b in budgets
@@ -1060,8 +1052,8 @@ tuning = {
 naive = rare["SVM", top, "one half"]
 Markdown(
     f"With {top:,} labels and the threshold at one half, the SVM differs on "
-    f"{metrics.column(naive, 'd').mean():.1%} of all stories, "
-    f"and on **{metrics.column(naive, 'd2').mean():.0%}** of those that "
+    f"{column(naive, 'd').mean():.1%} of all stories, "
+    f"and on **{column(naive, 'd2').mean():.0%}** of those that "
     "the victim calls grain. Tuning lowers the largest difference by "
     + ", ".join(
         f"{in_points(gain)} ({kind}, {b:,} labels)"
@@ -1091,9 +1083,9 @@ untuned = {
     for budget in budgets[:2]
 }
 worth = {
-    (*cell, name): metrics.paired_difference(
-        metrics.column(runs, name),
-        metrics.column(matrix[cell][:n_few], name),
+    (*cell, name): paired_difference(
+        column(runs, name),
+        column(matrix[cell][:n_few], name),
     )
     for cell, runs in untuned.items()
     for name in ("d_max", "d")
@@ -1308,7 +1300,7 @@ Markdown(
     f"The spam filter itself is right on {spam_accuracy:.1%} of the mail. For "
     f"{2000 * price_per_1000 / 1000:.2f} dollars the copy gives another "
     "answer than the filter on "
-    f"{metrics.column(spam[2000], 'd').mean():.1%} of the "
+    f"{column(spam[2000], 'd').mean():.1%} of the "
     "mail. The largest theft of this chapter costs "
     f"{top * price_per_1000 / 1000:.2f} dollars."
 )
@@ -1361,7 +1353,7 @@ for task, gap in gaps.items():
     )
 claims.add(
     f"radial SVM over linear SVM, d on the deep victim, {side_budget:,}",
-    metrics.column(bent, "d").mean() / mean_d["deep", "SVM", side_budget],
+    column(bent, "d").mean() / mean_d["deep", "SVM", side_budget],
     high=0.95,
 )
 
@@ -1383,13 +1375,13 @@ for n, gain in versus_equal.items():
     )
 claims.add(
     f"grain, SVM, {top:,} labels: d_max tuned over d_max untuned",
-    metrics.column(rare["SVM", top, "tuned"], "d_max").mean()
-    / metrics.column(naive, "d_max").mean(),
+    column(rare["SVM", top, "tuned"], "d_max").mean()
+    / column(naive, "d_max").mean(),
     high=0.8,
 )
 claims.add(
     f"grain, SVM untuned, {top:,} labels: d over d2",
-    metrics.column(naive, "d").mean() / metrics.column(naive, "d2").mean(),
+    column(naive, "d").mean() / column(naive, "d2").mean(),
     high=0.6,
 )
 
@@ -1399,13 +1391,11 @@ claims.add(
 # %%
 claims.add(
     "real stories: d over that of even in the box",
-    metrics.column(sent["stories of the ten topics"], "d").mean()
-    / metrics.column(sent["even in the box"], "d").mean(),
+    column(sent["stories of the ten topics"], "d").mean()
+    / column(sent["even in the box"], "d").mean(),
     high=0.6,
 )
-billed = {
-    b: metrics.column(matrix["deep", "deep", b], "queries") for b in budgets
-}
+billed = {b: column(matrix["deep", "deep", b], "queries") for b in budgets}
 off = [abs(q - b) for b, spent in billed.items() for q in spent]
 off += [abs(api.ledger.queries - active_budget) for api in apis]
 claims.add("ledger minus budget, largest over runs", max(off), low=0, high=0)

@@ -69,8 +69,9 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC, LinearSVC
 
-from mexutils import Claims, PredictionAPI, datasets, metrics, plotting
+from mexutils import Claims, PredictionAPI, datasets, plotting
 from mexutils.notebook import Markdown
+from mexutils.runs import interval
 
 plotting.use_style()
 
@@ -1188,7 +1189,6 @@ plt.show()
 # %% tags=["hide-input"]
 rows = []
 for p, group in parts.groupby("p"):
-    interval = metrics.interval
     rows.append(
         {
             "p": f"{p:.0%}",
@@ -1369,8 +1369,8 @@ loose = pd.DataFrame(
 loose["gap"] = np.abs(loose.predicted / loose.error - 1)
 within = (loose.error.abs() <= 3 * loose["error bar"]).mean()
 form = {"true weight": "{:g}"}
-for column in ("error", "predicted", "residual", "error bar"):
-    form[column] = "{:.1e}"
+for title in ("error", "predicted", "residual", "error bar"):
+    form[title] = "{:.1e}"
 shown = loose.assign(error=loose.error.abs(), predicted=loose.predicted.abs())
 shown = shown.groupby(["learner", "true weight"]).median().drop(columns="gap")
 plotting.table(shown.reset_index(), formats=form)

@@ -70,7 +70,8 @@ from mexutils import (
     plotting,
     training,
 )
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, progress
+from mexutils.runs import column, interval, paired_difference, spread_of
 
 plotting.use_style()
 claims = Claims()
@@ -420,7 +421,7 @@ def sweeps_of(nets, rows, repeats, seeds, shield=None):
     shield: what the owner does to a call, if anything.
     """
     sweeps = []
-    for s in training.progress(seeds, "timing"):
+    for s in progress(seeds, "timing"):
         calls = [
             plain(L, units, 1000 * s + k).query
             for k, (L, units) in enumerate(nets)
@@ -552,8 +553,7 @@ fig, ax = plt.subplots(figsize=(6.8, 3.2))
 places = np.arange(len(REGRESSORS))
 for shift, split in ((-0.19, "random"), (0.19, "depths")):
     ends = [
-        metrics.interval(metrics.column(contest[name, split], "MAE"))
-        for name in REGRESSORS
+        interval(column(contest[name, split], "MAE")) for name in REGRESSORS
     ]
     means = np.array([end.mean for end in ends])
     error = [means - [e.low for e in ends], [e.high for e in ends] - means]
@@ -571,11 +571,11 @@ plotting.table(
         {
             "regressor": name,
             "split": split,
-            "MAE": metrics.spread_of(runs, "MAE"),
-            "RMSE": metrics.spread_of(runs, "RMSE"),
-            "R²": f"{metrics.column(runs, 'R2').mean():.3f}",
-            "exact": f"{metrics.column(runs, 'exact').mean():.0%}",
-            "within one": f"{metrics.column(runs, 'within one').mean():.0%}",
+            "MAE": spread_of(runs, "MAE"),
+            "RMSE": spread_of(runs, "RMSE"),
+            "R²": f"{column(runs, 'R2').mean():.3f}",
+            "exact": f"{column(runs, 'exact').mean():.0%}",
+            "within one": f"{column(runs, 'within one').mean():.0%}",
         }
         for (name, split), runs in contest.items()
     ]
@@ -583,23 +583,23 @@ plotting.table(
 
 # %% tags=["hide-input"]
 leaks = {
-    name: metrics.paired_difference(
-        metrics.column(contest[name, "depths"], "MAE"),
-        metrics.column(contest[name, "random"], "MAE"),
+    name: paired_difference(
+        column(contest[name, "depths"], "MAE"),
+        column(contest[name, "random"], "MAE"),
     )
     for name in REGRESSORS
 }
 beyond_a_line = {
-    name: metrics.paired_difference(
-        metrics.column(contest[name, "depths"], "MAE"),
-        metrics.column(contest["linear", "depths"], "MAE"),
+    name: paired_difference(
+        column(contest[name, "depths"], "MAE"),
+        column(contest["linear", "depths"], "MAE"),
     )
     for name in REGRESSORS
 }
 winner = {
     split: min(
         REGRESSORS,
-        key=lambda n: metrics.column(contest[n, split], "MAE").mean(),
+        key=lambda n: column(contest[n, split], "MAE").mean(),
     )
     for split in splits
 }
@@ -677,10 +677,10 @@ ax.set_yticks(range(0, max_depth + 1, 4))
 plt.show()
 
 # %% tags=["hide-input"]
-share = metrics.column(on_victims, "within one")
+share = column(on_victims, "within one")
 Markdown(
     f"Of {inferred.size} inferences "
-    f"{metrics.column(on_victims, 'exact').mean():.0%} are exact and "
+    f"{column(on_victims, 'exact').mean():.0%} are exact and "
     f"**{share.mean():.0%}** within one layer ({share.min():.0%} with the "
     f"worst of the {n_seeds} profiles), at {victim_bill} queries a victim, "
     f"${victim_bill * price_per_1000 / 1000:.2f}. Noise: {victim_noise:.2f} "
@@ -709,7 +709,7 @@ def by_size(sweeps, depth, size, names, most=4):
     depth = np.repeat(depth, min(most, sweeps.shape[2] // size))
     cut = [blocks(t[:, : size * most], size) for t in sweeps]
     tried = [
-        metrics.column(judged(cut, depth, name, names), "R2")
+        column(judged(cut, depth, name, names), "R2")
         for name in ("linear", "SVR", "tree")
     ]
     return max(tried, key=np.mean)
@@ -892,25 +892,25 @@ plotting.table(
             "query set": name,
             "rows": len(asked[seed][0][name][0]),
             "queries": f"{asked[seed][0][name][2]:,}",
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
         }
         for name, runs in by_rows.items()
     ]
 )
 
 # %% tags=["hide-input"]
-auc = metrics.interval([asked[s][1] for s in seeds])
-choosing = metrics.paired_difference(
-    metrics.column(by_rows["confident half"], "fidelity"),
-    metrics.column(by_rows["random half"], "fidelity"),
+auc = interval([asked[s][1] for s in seeds])
+choosing = paired_difference(
+    column(by_rows["confident half"], "fidelity"),
+    column(by_rows["random half"], "fidelity"),
 )
-keeping = metrics.paired_difference(
-    metrics.column(by_rows["whole pool"], "fidelity"),
-    metrics.column(by_rows["confident half"], "fidelity"),
+keeping = paired_difference(
+    column(by_rows["whole pool"], "fidelity"),
+    column(by_rows["confident half"], "fidelity"),
 )
-climbing = metrics.paired_difference(
-    metrics.column(by_rows["climbed"], "fidelity"),
-    metrics.column(by_rows["uniform noise"], "fidelity"),
+climbing = paired_difference(
+    column(by_rows["climbed"], "fidelity"),
+    column(by_rows["uniform noise"], "fidelity"),
 )
 Markdown(
     "The victim's certainty tells members from others with an AUC of "
@@ -972,7 +972,7 @@ input_spread = np.ptp(by_input.mean(1))
 Markdown(
     "Lower decile of the victim's latency, in layers beyond that of digits: "
     + ", ".join(
-        f"{name} {metrics.paired_difference(row, by_input[0]):.2f}"
+        f"{name} {paired_difference(row, by_input[0]):.2f}"
         for name, row in zip(timed_sets, by_input, strict=True)
         if name != "digits"
     )
@@ -1128,7 +1128,7 @@ def reward_on(x, answers, seed, steps=30):
 
 
 searches = {"controller": [], "random": [], "random, any depth": []}
-for s in training.progress(seeds, "searching"):
+for s in progress(seeds, "searching"):
     reward, n = reward_on(*asked[s][0]["whole pool"][:2], s), len(KINDS)
     depth = int(found[s - seed])
     searches["controller"].append(reinforce(reward, depth, n, evaluations, s))
@@ -1158,14 +1158,12 @@ plt.show()
 
 # %%
 last = evaluations // 4
-learnt = metrics.paired_difference(
+learnt = paired_difference(
     rewards["controller"][:, -last:].mean(1), rewards["random"].mean(1)
 )
 best_of = {name: values.max(1) for name, values in rewards.items()}
-ahead = metrics.paired_difference(best_of["controller"], best_of["random"])
-depth_pays = metrics.paired_difference(
-    best_of["random"], best_of["random, any depth"]
-)
+ahead = paired_difference(best_of["controller"], best_of["random"])
+depth_pays = paired_difference(best_of["random"], best_of["random, any depth"])
 
 # %% tags=["hide-input"]
 Markdown(
@@ -1253,9 +1251,9 @@ plotting.table(
     [
         {
             "search": name,
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
-            "accuracy (%)": metrics.spread_of(runs, "accuracy"),
-            "relative accuracy (%)": metrics.spread_of(runs, "relative"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
+            "accuracy (%)": spread_of(runs, "accuracy"),
+            "relative accuracy (%)": spread_of(runs, "relative"),
         }
         for name, runs in copies.items()
     ]
@@ -1287,14 +1285,14 @@ mixed_depths = depths[1::2]
 mixed_nets = [(L, units) for L in mixed_depths for units in widths]
 mixed_profile = np.repeat(mixed_depths, len(widths))
 fixed_runs = judged(fixed, profile)
-fixed_best = metrics.column(fixed_runs, "R2").mean()
+fixed_best = column(fixed_runs, "R2").mean()
 mixed = sweeps_of(mixed_nets, digits.test.x, 20, seeds)
 by_mixed = mixed_scores(mixed, mixed_profile)
 
 
 def ranged(runs, key):
     """One score of several runs in words: mean (smallest to largest)."""
-    values = metrics.column(runs, key)
+    values = column(runs, key)
     return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
 
 
@@ -1315,7 +1313,7 @@ plotting.table(
             "regressor": name,
             "R²": ranged(runs, "R2"),
             "MAE": ranged(runs, "MAE"),
-            "within one": f"{metrics.column(runs, 'within one').mean():.0%}",
+            "within one": f"{column(runs, 'within one').mean():.0%}",
         }
         for case, rows in (
             (
@@ -1353,7 +1351,7 @@ def bare_shift(depths, width, rows, repeats, seed):
     return (model.predict(x[len(depths) :]) - depths).mean()
 
 
-shift = metrics.interval(
+shift = interval(
     [bare_shift(depths, width, digits.test.x, 30, s) for s in seeds]
 )
 
@@ -1642,7 +1640,7 @@ claims.add(
 )
 claims.add(
     "held-out depths, one width: share within one layer",
-    metrics.column(fixed_runs, "within one").mean(),
+    column(fixed_runs, "within one").mean(),
     low=0.8,
     noisy=busy,
 )
@@ -1675,8 +1673,7 @@ for name in ("tree", "forest", "boosting"):
     )
 claims.add(
     "mixed widths: R² of one width minus R² mixed, mean of regressors",
-    fixed_best
-    - np.mean([metrics.column(r, "R2").mean() for r in by_mixed.values()]),
+    fixed_best - np.mean([column(r, "R2").mean() for r in by_mixed.values()]),
     low=0.05,
     noisy=busy,
 )
@@ -1725,7 +1722,7 @@ claims.add(
 # %%
 claims.add(
     "copy by the controller: relative accuracy",
-    metrics.column(copies["controller"], "relative").mean() / 100,
+    column(copies["controller"], "relative").mean() / 100,
     low=0.93,
 )
 claims.add(

@@ -67,9 +67,10 @@ from mexutils import (
     datasets,
     metrics,
     plotting,
-    training,
 )
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, progress
+from mexutils.runs import interval, paired_difference
+from mexutils.trees import class_shares
 
 plotting.use_style()
 
@@ -906,9 +907,7 @@ def node_answers(tree, laplace: float = 0.0) -> np.ndarray:
 
     laplace: added to the class counts of a node before the confidence.
     """
-    share = tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True)
-    count = share * tree.weighted_n_node_samples[:, None] + laplace
-    share = count / count.sum(axis=1, keepdims=True)
+    share = class_shares(tree, laplace)
     return np.column_stack([share.argmax(axis=1), share.max(axis=1)])
 
 
@@ -1561,7 +1560,7 @@ Markdown(
 # %%
 ovr_steps = 1000
 rows, victim_answers = [], ovr.predict_proba(wide)
-for queries in training.progress((130, 325, 650), "one-vs-rest"):
+for queries in progress((130, 325, 650), "one-vs-rest"):
     for s in few:
         api = PredictionAPI(ovr.predict_proba)
         copy = solve_ovr(api, uniform_rows(queries, 64, s), ovr_steps)
@@ -1617,7 +1616,7 @@ network_budgets = (300, 500, PARAMETERS)
 losses = {"log-ratio loss": log_ratio_loss, "cross-entropy": softmax_loss}
 stolen, agreement = {}, {}
 for name, loss in losses.items():
-    for queries in training.progress(network_budgets, f"network, {name}"):
+    for queries in progress(network_budgets, f"network, {name}"):
         stolen[name, queries] = [
             steal_network(network, queries, s, loss) for s in few
         ]
@@ -1798,7 +1797,7 @@ for budget in budgets:
     part = retrained[retrained.budget == budget].set_index("method")
     for score in ("R_unif", "R_test"):
         both = (part.loc[k, score].to_numpy() for k in ("uniform", "adaptive"))
-        gains[budget, score] = metrics.paired_difference(*both)
+        gains[budget, score] = paired_difference(*both)
 rows = [
     {
         "queries": budget,
@@ -2150,7 +2149,7 @@ for s in few:
 downward = steal_tree(many, tree_top_down, n_uniform, laplace=0.0)
 
 # %% tags=["hide-input"]
-up = metrics.interval([theft["agreement"] for theft in upward])
+up = interval([theft["agreement"] for theft in upward])
 Markdown(
     f"The tree has {alike['leaves']} leaves and {alike['different answers']} "
     f"different answers. Bottom-up agrees on {up:.1%} of the uniform rows "
@@ -2444,7 +2443,7 @@ plain, clever = (
     [kernel_error(method, kernel, square, s) for s in seeds]
     for method in (retrain_uniform, retrain_adaptive)
 )
-gain = metrics.paired_difference(plain, clever)
+gain = paired_difference(plain, clever)
 Markdown(
     f"Uniform {np.mean(plain):.1%}, adaptive {np.mean(clever):.1%} of the "
     f"square answered differently; difference {gain:.3f}. The fewer the "

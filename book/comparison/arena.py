@@ -59,10 +59,10 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from mexutils import (
-    Accounts,
     BudgetExceeded,
     Claims,
     ClientBlocked,
+    Clients,
     PredictionAPI,
     datasets,
     load_chapter,
@@ -71,7 +71,9 @@ from mexutils import (
     training,
     victims,
 )
+from mexutils.clients import LabelAndConfidence
 from mexutils.notebook import HTML, Markdown
+from mexutils.runs import interval, paired_difference, proportion_interval
 from mexutils.sweep import Cell, sweep
 
 plotting.use_style()
@@ -396,6 +398,10 @@ class Hearing:
         return self.change(x, self.customer.query(x))
 
 
+CLASSES = 10
+"""As many as any victim of the arena has."""
+
+
 class Averaging:
     """A customer who asks each row four times, slightly moved each time."""
 
@@ -410,7 +416,7 @@ class Averaging:
             for _ in range(self.times)
         ]
         heard = [
-            KNOCKOFF.as_probabilities(self.customer.query(rows))
+            metrics.as_probabilities(self.customer.query(rows), CLASSES)
             for rows in moved
         ]
         return np.mean(heard, axis=0)
@@ -628,20 +634,9 @@ class Replay:
 def path_finding(customer, known, seed, budget, defenses):
     """StealML's path finding; the answer itself is the name of a leaf."""
     ends = np.ones(known.pool.shape[1])
-    boxes = STEALML.tree_bottom_up(LeafNames(customer), -ends, ends, 0.01)
+    named = LabelAndConfidence(customer.query, CLASSES)
+    boxes = STEALML.tree_bottom_up(named, -ends, ends, 0.01)
     return lambda x: np.maximum(0, STEALML.predict_boxes(boxes, x))
-
-
-class LeafNames:
-    """An API as path finding wants it: label and confidence (n, 2)."""
-
-    def __init__(self, customer):
-        self.customer = customer
-
-    def query(self, x, known=None):
-        """Label and largest probability of complete rows x (n, d)."""
-        answers = KNOCKOFF.as_probabilities(self.customer.query(x))
-        return np.column_stack([answers.argmax(axis=1), answers.max(axis=1)])
 
 
 # %% [markdown]
@@ -664,7 +659,7 @@ def meet(owner, attack, defense, seed, budget, accounts=1):
     )
     names = [f"account {n}" for n in range(accounts)]
     together = 10 if "monitors" in settings else 500  # rows in one call
-    customer, ended = Accounts(api, names, together), "finished"
+    customer, ended = Clients(api, names, together), "finished"
     try:
         defenses = settings.get("defenses", ())
         copy = attack(customer, owner.known, seed, budget, defenses)
@@ -708,7 +703,7 @@ def moved(owner, customer):
     except ValueError:
         return 0.0
     own = owner.predict(rows)
-    answers = KNOCKOFF.as_probabilities(answers, own.shape[1])
+    answers = metrics.as_probabilities(answers, own.shape[1])
     return float(np.abs(own - answers).sum(axis=1).mean())
 
 
@@ -728,7 +723,7 @@ def keep(owner, defense, seed, clients=20, each=300):
         api.query(benign_rows(owner.benign, each, rng), f"client {n}")
     plain = PredictionAPI(owner.predict)
     answers, own = api.query(owner.exam, "judge"), plain.query(owner.exam)
-    shares = KNOCKOFF.as_probabilities(answers, own.shape[1])
+    shares = metrics.as_probabilities(answers, own.shape[1])
     truth = metrics.accuracy(own, owner.truth)
     false = sum(name.startswith("client") for name in api.alarms)
     return {
@@ -1138,7 +1133,7 @@ def spread(values, digits=1):
     values = np.asarray(values, float)
     if np.ptp(values) == 0:
         return f"{values[0]:.{digits}f}"
-    return f"{metrics.interval(values):.{digits}f}"
+    return f"{interval(values):.{digits}f}"
 
 
 def owners_table(cost):
@@ -1146,7 +1141,7 @@ def owners_table(cost):
     rows = []
     for d, part in cost.groupby("defense", sort=False):
         alarms = int(part["false alarms"].sum()), int(part["clients"].sum())
-        rate = metrics.proportion_interval(*alarms)
+        rate = proportion_interval(*alarms)
         rows.append(
             {
                 "defense": d,
@@ -1186,9 +1181,7 @@ def ranks(met):
     best = {d: best_meetings(met, d).fidelity.to_numpy() for d in present(met)}
     found = {}
     for d in best:
-        gaps = [
-            metrics.paired_difference(best[d], best[e]) for e in best if e != d
-        ]
+        gaps = [paired_difference(best[d], best[e]) for e in best if e != d]
         worse_than = sum(gap.low > 0 for gap in gaps)
         better_than = sum(gap.high < 0 for gap in gaps)
         found[d] = 1 + worse_than, len(best) - better_than
@@ -1278,7 +1271,7 @@ Markdown(
 def worth(met, defense):
     """Best fidelity behind a defense less that behind labels: interval."""
     pair = (best_meetings(met, d) for d in (defense, "labels only"))
-    return metrics.paired_difference(*(p.fidelity.to_numpy() for p in pair))
+    return paired_difference(*(p.fidelity.to_numpy() for p in pair))
 
 
 against_labels = {
@@ -1356,7 +1349,7 @@ def plane(ax, met, cost):
         100 - 50 * cost[cost.defense == d]["L1 on benign queries"].mean()
         for d in names
     ]
-    best = [metrics.interval(best_meetings(met, d).fidelity) for d in names]
+    best = [interval(best_meetings(met, d).fidelity) for d in names]
     truly = [(x, end.mean) for x, end in zip(kept, best, strict=True)]
     shown = side_by_side(kept, 0.045 * np.ptp(kept))
     line = [shown[truly.index(point)] for point in frontier(truly)]
@@ -1441,14 +1434,14 @@ download(full.round(4), "arena.csv")
 # %%
 def gain(part, defense, attack, other):
     """Fidelity of one attack less that of another, paired: an interval."""
-    return metrics.paired_difference(
+    return paired_difference(
         against(part, defense, attack), against(part, defense, other)
     )
 
 
 def fall(part, attack, defense):
     """What a defense takes from one attack, paired over victims and seeds."""
-    return metrics.paired_difference(
+    return paired_difference(
         against(part, "none", attack), against(part, defense, attack)
     )
 

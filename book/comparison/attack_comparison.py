@@ -62,11 +62,19 @@ from mexutils import (
     datasets,
     load_chapter,
     metrics,
+    models,
     plotting,
     training,
     victims,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import (
+    column,
+    interval,
+    paired_difference,
+    proportion_interval,
+    spread_of,
+)
 
 plotting.use_style()
 claims = Claims()
@@ -410,7 +418,7 @@ order = [
 ]
 final = {name: curves[name][budget] for name in order}
 plotting.interval_plot(
-    {name: metrics.column(runs, "relative") for name, runs in final.items()},
+    {name: column(runs, "relative") for name, runs in final.items()},
     f"relative accuracy (%) at {budget:,} queries ({letters_name})",
 ).set_xlim(0, 102)
 plt.show()
@@ -421,7 +429,7 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "KnockoffNets and PRADA's attack alone, with the survey's settings and trained alike."}, "image": {"alt": "Four rows of points for relative accuracy on a narrow axis: KnockoffNets twice, then PRADA's attack twice, each with mean and interval."}}
 plotting.interval_plot(
-    {name: metrics.column(final[name], "relative") for name in order[:4]},
+    {name: column(final[name], "relative") for name in order[:4]},
     f"relative accuracy (%) at {budget:,} queries ({letters_name})",
 )
 plt.show()
@@ -431,9 +439,9 @@ plotting.table(
     [
         {
             "attack": name,
-            "accuracy (%)": metrics.spread_of(runs, "accuracy"),
-            "relative accuracy (%)": metrics.spread_of(runs, "relative"),
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
+            "accuracy (%)": spread_of(runs, "accuracy"),
+            "relative accuracy (%)": spread_of(runs, "relative"),
+            "fidelity (%)": spread_of(runs, "fidelity"),
         }
         for name, runs in final.items()
     ]
@@ -450,9 +458,9 @@ def lead(runs, first, second):
 
     runs: `{name: [scores a seed]}`, with both names in it.
     """
-    return metrics.paired_difference(
-        metrics.column(runs[first], "relative"),
-        metrics.column(runs[second], "relative"),
+    return paired_difference(
+        column(runs[first], "relative"),
+        column(runs[second], "relative"),
     )
 
 
@@ -528,7 +536,7 @@ fig, axes = plt.subplots(1, 2, figsize=(8.4, 4), sharey=True)
 for ax, (title, names) in zip(axes, panels.items(), strict=True):
     for name in names:
         runs = curves[name]
-        values = [metrics.column(r, "relative") for r in runs.values()]
+        values = [column(r, "relative") for r in runs.values()]
         plotting.band(ax, list(runs), values, name.replace(", survey", ""))
     ax.set(xscale="log", xlabel="queries", title=title, ylim=(20, 102))
     ax.set_xticks(spent := [100, 300, 1000, 3000, 10_000], spent)
@@ -542,9 +550,9 @@ plt.show()
 # The left edge is what a few hundred queries give.
 
 # %%
-early = metrics.paired_difference(
-    metrics.column(curves["PRADA, survey"][100], "relative"),
-    metrics.column(curves["KnockoffNets, own settings"][300], "relative"),
+early = paired_difference(
+    column(curves["PRADA, survey"][100], "relative"),
+    column(curves["KnockoffNets, own settings"][300], "relative"),
 )
 
 # %% tags=["hide-input"]
@@ -577,7 +585,7 @@ plotting.table(
     [
         {"network": network}
         | {
-            f"{name}, relative (%)": metrics.spread_of(
+            f"{name}, relative (%)": spread_of(
                 crossed[network, name], "relative"
             )
             for name in asked
@@ -595,10 +603,8 @@ effects = {
         crossed, (deep, "uniform rows"), (flat, "uniform rows")
     ),
 }
-cells = {
-    key: metrics.column(runs, "relative") for key, runs in crossed.items()
-}
-rivalry = metrics.paired_difference(
+cells = {key: column(runs, "relative") for key, runs in crossed.items()}
+rivalry = paired_difference(
     cells[flat, "letters"] - cells[flat, "uniform rows"],
     cells[deep, "letters"] - cells[flat, "letters"],
 )
@@ -690,7 +696,7 @@ def needed(curve):
     curve: `{queries: [scores a seed]}` with fidelities in percent.
     """
     fidelities = np.array(
-        [metrics.column(runs, "fidelity") for runs in curve.values()]
+        [column(runs, "fidelity") for runs in curve.values()]
     )
     return np.array(
         [queries_to(LEVEL, list(curve), one) for one in fidelities.T]
@@ -712,7 +718,7 @@ def in_words(curve):
         return f"{reached} of {len(queries)} seeds, with up to {last:,}"
     if (queries == min(curve)).all():
         return f"at most {min(curve):,}"
-    mean, low, high = np.exp(metrics.interval(np.log(queries)))
+    mean, low, high = np.exp(interval(np.log(queries)))
     return f"{mean:,.0f} [{low:,.0f}, {high:,.0f}]"
 
 
@@ -833,8 +839,8 @@ plotting.table(
     [
         {
             "parameters": name,
-            "smallest error": f"{metrics.column(runs, key).min():.1e}",
-            "largest error": f"{metrics.column(runs, key).max():.1e}",
+            "smallest error": f"{column(runs, key).min():.1e}",
+            "largest error": f"{column(runs, key).max():.1e}",
         }
         for name, runs, key in (
             ("logistic regression, from the owner", weights, "from the owner"),
@@ -892,7 +898,7 @@ def depth_theft(
 
 timed, timing_attempts = STEALNN.measured(
     lambda: [depth_theft(digits.test.x, s) for s in seeds],
-    lambda runs: metrics.column(runs, "within one").mean() >= 0.8,
+    lambda runs: column(runs, "within one").mean() >= 0.8,
 )
 
 # %%
@@ -949,19 +955,19 @@ SURVEY = {
 
 def percent(curves, name, queries):
     """Fidelity of a named curve at some queries, in words."""
-    return f"{metrics.spread_of(curves[name][queries], 'fidelity')} %"
+    return f"{spread_of(curves[name][queries], 'fidelity')} %"
 
 
 # %% tags=["hide-input"]
 at = partial(percent, curves)
 inferred = DEPTH_VICTIMS * n_seeds
-hits = round(DEPTH_VICTIMS * metrics.column(timed, "within one").sum())
-within = metrics.proportion_interval(hits, inferred)
+hits = round(DEPTH_VICTIMS * column(timed, "within one").sum())
+within = proportion_interval(hits, inferred)
 worst = {
     key: f"{value:.0e}" if value < 0.01 else f"{value:.0%}"
     for runs in (weights, networks)
     for key in runs[0]
-    for value in [metrics.column(runs, key).max()]
+    for value in [column(runs, key).max()]
 }
 extracts = {
     "StealML": f"{at('StealML, uniform rows', budget)} of the LeNet's labels "
@@ -1037,7 +1043,7 @@ paid = {
     "StealClassifier, SVM by deep, labels": "spam filter, linear machine",
     "StealClassifier, deep by deep, labels": "spam filter, network",
 }
-timing_queries = int(metrics.column(timed, "queries").max())
+timing_queries = int(column(timed, "queries").max())
 exempt = [
     ("StealHyperparameters", "logistic regression", "0; does not apply"),
     ("StealNN, the depth", "dense", f"{timing_queries}; does not apply"),
@@ -1105,7 +1111,7 @@ def seconds_to_train(train, steps=30):
     settings = {"batch_size": victims.BATCH, "lr": victims.PEAK_LR}
     start = time.process_time()
     training.fit(
-        training.lenet(),
+        models.lenet(),
         *few,
         steps=steps,
         augment=victims.jitter,
@@ -1223,7 +1229,7 @@ for name in ("uniform rows", "adaptive", "letters"):
 for name in order[:4]:
     claims.add(
         f"{name}, relative accuracy at {budget:,}",
-        metrics.column(final[name], "relative").mean() / 100,
+        column(final[name], "relative").mean() / 100,
         low={
             "KnockoffNets, survey": 0.90,
             "KnockoffNets, own settings": 0.93,
@@ -1253,25 +1259,25 @@ claims.add(
 exact = curves["StealML, softmax, probabilities"]
 claims.add(
     "StealML, softmax, 65 queries: largest parameter error",
-    metrics.column(exact[65], "error").max(),
+    column(exact[65], "error").max(),
     high=1e-10,
 )
 claims.add(
     "StealHyperparameters, parameters from probabilities: error",
-    metrics.column(weights, "from probabilities").max(),
+    column(weights, "from probabilities").max(),
     high=1e-6,
 )
 claims.add(
     "StealHyperparameters, parameters from labels: least error",
-    metrics.column(weights, "from labels").min(),
+    column(weights, "from labels").min(),
     low=0.3,
 )
 claims.add(
     "fidelity of that copy from labels, least (share)",
-    metrics.column(weights, "fidelity of the label copy").min(),
+    column(weights, "fidelity of the label copy").min(),
     low=0.95,
 )
-ratios = np.divide(*(metrics.column(networks, k) for k in networks[0]))
+ratios = np.divide(*(column(networks, k) for k in networks[0]))
 claims.add(
     "network's weight, error early over error at the minimum, least (decades)",
     np.log10(ratios.min()),
@@ -1287,7 +1293,7 @@ for name, labels in (
 ):
     claims.add(
         f"{name}: fidelity at {labels:,} (%)",
-        metrics.column(curves[name][labels], "fidelity").mean(),
+        column(curves[name][labels], "fidelity").mean(),
         low={
             "StealML, linear machine, labels": 96.0,
             "StealClassifier, SVM by SVM, labels": 94.0,
@@ -1297,7 +1303,7 @@ for name, labels in (
     )
 claims.add(
     "StealNN, share of depths within one layer",
-    metrics.column(timed, "within one").mean(),
+    column(timed, "within one").mean(),
     low=0.6,
 )
 
@@ -1347,11 +1353,9 @@ for s, (images, answers) in letters.items():
         np.concatenate([sell().query(natural), answers[:kept]]),
     )
 with_digits = curve_of(mixed_sets, own_fit, [side_budget])[side_budget]
-gain = metrics.paired_difference(
-    metrics.column(with_digits, "relative"),
-    metrics.column(
-        curves["KnockoffNets, own settings"][side_budget], "relative"
-    ),
+gain = paired_difference(
+    column(with_digits, "relative"),
+    column(curves["KnockoffNets, own settings"][side_budget], "relative"),
 )
 print(f"a hundred digits among {side_budget:,} queries: {gain:.1f} points")
 

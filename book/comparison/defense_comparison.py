@@ -56,11 +56,11 @@ from mexutils import (
     load_chapter,
     metrics,
     plotting,
-    training,
     victims,
 )
-from mexutils.api import Accounts
-from mexutils.notebook import Markdown
+from mexutils.clients import Clients
+from mexutils.notebook import Markdown, progress
+from mexutils.runs import column, interval, proportion_interval, spread_of
 
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
 PRADA = load_chapter("attacks/prada_attack")
@@ -252,7 +252,7 @@ def perturbed(name, s, beta=1.0, gamma=0.4, epsilon=0.95):
 PLAIN, PERTURBATIONS = "no defense", NAMES[:2]
 images = {s: bought_letters(letters, budget, s) for s in seeds}
 stolen, sold, trained = {}, {}, {}
-for name in training.progress((PLAIN, *PERTURBATIONS), "perturbations"):
+for name in progress((PLAIN, *PERTURBATIONS), "perturbations"):
     for s in seeds:
         layers, back = perturbed(name, s, beta, gamma, epsilon)
         api = sell(defenses=layers)
@@ -267,7 +267,7 @@ for name in training.progress((PLAIN, *PERTURBATIONS), "perturbations"):
 SHORT = dict(zip(NAMES, ("deceptive", "MAD", *NAMES[2:]), strict=True))
 ax = plotting.interval_plot(
     {
-        f"{SHORT.get(name, name)}, {how}": metrics.column(runs, "accuracy")
+        f"{SHORT.get(name, name)}, {how}": column(runs, "accuracy")
         for (name, how), runs in stolen.items()
     },
     "accuracy of the copy (%)",
@@ -279,7 +279,7 @@ plt.show()
 # %%
 def mean_of(runs, key, digits=1):
     """The mean of one score of several runs, in words."""
-    return f"{metrics.column(runs, key).mean():,.{digits}f}"
+    return f"{column(runs, key).mean():,.{digits}f}"
 
 
 fell = {
@@ -291,7 +291,7 @@ fell = {
 # %% tags=["hide-input"]
 Markdown(
     f"Without a defense the copies reach "
-    f"{metrics.spread_of(stolen[PLAIN, 'naive'], 'accuracy')} %. "
+    f"{spread_of(stolen[PLAIN, 'naive'], 'accuracy')} %. "
     + " ".join(
         f"*{name}*: the naive copy loses **{fell[name, 'naive']:.1f} points**"
         + f", the sharpened one {fell[name, 'sharpened']:.1f}, that from "
@@ -358,16 +358,10 @@ plotting.table(
         {
             "attack": {"uniform": "retraining"}.get(attack, attack),
             "delta": f"1/{1 / zone[0]:.0f}",
-            "rate without (%)": metrics.spread_of(
-                walked[attack, None], "uniform"
-            ),
-            "rate with (%)": metrics.spread_of(
-                walked[attack, zone], "uniform"
-            ),
+            "rate without (%)": spread_of(walked[attack, None], "uniform"),
+            "rate with (%)": spread_of(walked[attack, zone], "uniform"),
             "drop": f"{drop:.1f}",
-            "true labels, benign rows (%)": metrics.spread_of(
-                kept[zone], "true"
-            ),
+            "true labels, benign rows (%)": spread_of(kept[zone], "true"),
         }
         for (attack, zone), drop in lost_rate.items()
     ]
@@ -398,9 +392,7 @@ for s in seeds:
 deep_drop = BDPL.loss_of(
     stolen[PLAIN, "labels"], stolen["BDPL", "labels"], "fidelity"
 )
-deep_cost = metrics.interval(
-    100 - metrics.column(stolen["BDPL", "labels"], "true")
-)
+deep_cost = interval(100 - column(stolen["BDPL", "labels"], "true"))
 
 # %% tags=["hide-input"]
 Markdown(
@@ -528,7 +520,7 @@ def alarms_on(meters, letter):
 
 # %%
 learned, honest = [], []
-for (table, s), shop in training.progress(shops.items(), "tables"):
+for (table, s), shop in progress(shops.items(), "tables"):
     for kind in WARNING.KINDS:
         run = partial(WARNING.attack, kind, shop, budget=tree_budget, seed=s)
         labels, meters = watched(shop, limits[table, s], run)
@@ -542,15 +534,11 @@ for (table, s), shop in training.progress(shops.items(), "tables"):
     _, meters = watched(shop, limits[table, s], visits=visits)
     honest.append({k: alarms_on(meters, k) for k in STRATEGIES})
 warned = {
-    k: metrics.proportion_interval(
-        metrics.column(learned, k).sum(), len(learned)
-    )
+    k: proportion_interval(column(learned, k).sum(), len(learned))
     for k in STRATEGIES
 }
 false_warnings = {
-    k: metrics.proportion_interval(
-        metrics.column(honest, k).sum(), 20 * len(honest)
-    )
+    k: proportion_interval(column(honest, k).sum(), 20 * len(honest))
     for k in STRATEGIES
 }
 
@@ -589,11 +577,11 @@ thefts = {
     ]
     for k in crowds
 }
-wine_p = metrics.interval(metrics.column(thefts[1], "p"))
+wine_p = interval(column(thefts[1], "p"))
 
 # %% tags=["hide-input"]
 Markdown(
-    f"Without the monitor *p* is {metrics.column(free, 'p').mean():.2f} on "
+    f"Without the monitor *p* is {column(free, 'p').mean():.2f} on "
     f"each of {n_seeds} trees; with it the attack is blocked at *p* = "
     f"**{wine_p:.2f}**. The survey's run gave nearly 0.11, on one tree whose "
     "size and split it does not state."
@@ -678,7 +666,7 @@ plotting.table(
 def answers_from(api, x, k):
     """Answers to rows x, asked in calls of ten from k accounts in turn."""
     names = [f"account {i}" for i in range(k)]
-    return Accounts(api, names, rows=10).query(x)
+    return Clients(api, names, rows=10).query(x)
 
 
 changed = {}
@@ -763,7 +751,7 @@ for s, run in zip(seeds, stolen[NAMES[1], "naive"], strict=True):
         | dict.fromkeys(("same rows", "same bill"), run["accuracy"])
     )
 averaged[most] = []
-for s in training.progress(seeds, "averages"):
+for s in progress(seeds, "averages"):
     truth = sold[PLAIN, s]
     mean = of_many(lambda _, known=truth: known, images[s], most, s, epsilon)
     run = from_many(mean, truth, images[s], most, s, exam)
@@ -774,12 +762,10 @@ plotting.table(
     [
         {
             "accounts": k,
-            "true labels (%)": metrics.spread_of(runs, "labels"),
+            "true labels (%)": spread_of(runs, "labels"),
             "L1 to the truth": mean_of(runs, "distance", 2),
-            f"copy, {budget:,} rows each (%)": metrics.spread_of(
-                runs, "same rows"
-            ),
-            f"copy, {budget:,} queries in all (%)": metrics.spread_of(
+            f"copy, {budget:,} rows each (%)": spread_of(runs, "same rows"),
+            f"copy, {budget:,} queries in all (%)": spread_of(
                 runs, "same bill"
             ),
         }
@@ -846,9 +832,7 @@ plotting.table(
     [
         {"BDPL": what}
         | {
-            f"{k} account{'s' * (k > 1)}": metrics.spread_of(
-                votes[what, k], "true"
-            )
+            f"{k} account{'s' * (k > 1)}": spread_of(votes[what, k], "true")
             for k in crowds
         }
         for what in SHARED
@@ -880,7 +864,7 @@ def collude(api, x, k, rows=10):
     and "blocked": how many accounts.
     """
     names = [f"account {i}" for i in range(k)]
-    customer, first = Accounts(api, names, rows), np.nan
+    customer, first = Clients(api, names, rows), np.nan
     for start in range(0, len(x), rows):
         before = api.ledger.queries
         try:
@@ -904,7 +888,7 @@ def collude(api, x, k, rows=10):
 
 # %%
 detected, known = {}, {}
-for step, k in training.progress(
+for step, k in progress(
     [(step, k) for step in made for k in crowds], "accounts"
 ):
     for s in seeds:
@@ -923,7 +907,7 @@ for step, k in training.progress(
 # %%
 def first_alarm(runs):
     """In words: answers before the first alarm, and in how many runs."""
-    first = metrics.column(runs, "first")
+    first = column(runs, "first")
     seen = first[np.isfinite(first)]
     if not len(seen):
         return "no alarm"
@@ -932,15 +916,13 @@ def first_alarm(runs):
 
 def account_row(k, runs, key="fidelity", digits=1):
     """A row of the tables of accounts."""
-    blocked = metrics.proportion_interval(
-        metrics.column(runs, "blocked").sum(), k * len(runs)
-    )
+    blocked = proportion_interval(column(runs, "blocked").sum(), k * len(runs))
     return {
         "accounts": k,
         "answers before the first alarm": first_alarm(runs),
-        "answers in all": f"{metrics.column(runs, 'answered').mean():,.0f}",
+        "answers in all": f"{column(runs, 'answered').mean():,.0f}",
         "accounts blocked": f"{blocked:.0%}",
-        key: f"{metrics.interval(metrics.column(runs, key)):.{digits}f}",
+        key: f"{interval(column(runs, key)):.{digits}f}",
     }
 
 
@@ -1031,7 +1013,7 @@ for (table, s), shop in shops.items():
 
 # %% tags=["hide-input"]
 pool_alarm = {
-    (who, k): metrics.proportion_interval(
+    (who, k): proportion_interval(
         sum(run[f"{k} pool"] is not None for run in runs), len(runs)
     )
     for who, runs in groups.items()
@@ -1093,7 +1075,7 @@ def path_finding(shop, thresholds, s, each):
 
 
 in_tens = {}
-for (table, s), shop in training.progress(shops.items(), "paths"):
+for (table, s), shop in progress(shops.items(), "paths"):
     run = path_finding(shop, limits[table, s], s, each=10)
     in_tens.setdefault(table, []).append(run)
 
@@ -1102,10 +1084,10 @@ plotting.table(
     [
         {
             "table": table,
-            "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
-            "accounts": f"{metrics.column(runs, 'accounts').mean():,.0f}",
-            "alarms, all runs": metrics.column(runs, "blocked").sum(),
-            "fidelity (%)": metrics.spread_of(runs, "fidelity"),
+            "queries": f"{column(runs, 'queries').mean():,.0f}",
+            "accounts": f"{column(runs, 'accounts').mean():,.0f}",
+            "alarms, all runs": column(runs, "blocked").sum(),
+            "fidelity (%)": spread_of(runs, "fidelity"),
         }
         for table, runs in in_tens.items()
     ]
@@ -1126,9 +1108,9 @@ plotting.table(
         {
             "accounts": k,
             "first alarm at query (mean)": mean_of(runs, "alarm", 0),
-            "answers in all": f"{metrics.column(runs, 'queries').mean():,.0f}",
+            "answers in all": f"{column(runs, 'queries').mean():,.0f}",
             "accounts used (mean)": mean_of(runs, "names used"),
-            "p": f"{metrics.interval(metrics.column(runs, 'p')):.2f}",
+            "p": f"{interval(column(runs, 'p')):.2f}",
         }
         for k, runs in thefts.items()
     ]
@@ -1137,12 +1119,12 @@ plotting.table(
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What the attacker gets from k unlinkable accounts behind a blocking monitor; means over seeds, bands 95 % intervals."}, "image": {"alt": "Three panels over the number of accounts, a line with a band each: answers that PRADA's detector lets through, fidelity of the tree's copy behind Extraction Warning, and the share of leaves taken behind Forgotten Siblings."}}
 fig, panels = plt.subplots(1, 3, figsize=(8.4, 3.1))
 for step in made:
-    values = [metrics.column(detected[step, k], "answered") for k in crowds]
+    values = [column(detected[step, k], "answered") for k in crowds]
     plotting.band(panels[0], crowds, values, f"step {step:.2f}")
 for table in WARNING.TABLES:
-    values = [metrics.column(for_sale[table, k], "fidelity") for k in crowds]
+    values = [column(for_sale[table, k], "fidelity") for k in crowds]
     plotting.band(panels[1], crowds, values, table.replace("_", " "))
-values = [metrics.column(thefts[k], "p") for k in crowds]
+values = [column(thefts[k], "p") for k in crowds]
 plotting.band(panels[2], crowds, values, "red wine")
 titles = "PRADA", "Extraction Warning", "Forgotten Siblings"
 units = "answers bought", "fidelity (%)", "leaves extracted p"
@@ -1178,7 +1160,7 @@ more["leaves"] = account_gain(thefts, "p")
 
 # %% tags=["hide-input"]
 differ = f"of {budget:,} answers differ between 1 account and {most}"
-tens = sum(metrics.column(r, "blocked").sum() for r in in_tens.values())
+tens = sum(column(r, "blocked").sum() for r in in_tens.values())
 found_with = {
     NAMES[0]: ("no", f"{changed[NAMES[0]]} {differ}; there is no secret"),
     NAMES[1]: ("no", f"{changed[NAMES[1]]} {differ}, with one surrogate"),
@@ -1233,7 +1215,7 @@ Markdown(
 # %%
 def best_of(attackers, key="fidelity"):
     """Name and runs of the attacker with the highest mean score."""
-    means = {a: metrics.column(r, key).mean() for a, r in attackers.items()}
+    means = {a: column(r, key).mean() for a, r in attackers.items()}
     name = max(means, key=means.get)
     return name, attackers[name]
 
@@ -1402,17 +1384,17 @@ for name in PERTURBATIONS:
         (defense,), _ = perturbed(name, s, beta, gamma, epsilon)
         cost = moved(defense, exam.x, own[drawn], exam.truth)
         utility.setdefault(name, []).append(cost)
-wrongly = metrics.proportion_interval(
+wrongly = proportion_interval(
     sum(accused(owner, s) for s, owner in owners.items()), 20 * n_seeds
 )
 
 # %%
 costs = {
-    name: f"{metrics.interval(metrics.column(runs, 'lost')).mean:.2f} points "
-    f"of accuracy, L1 {metrics.column(runs, 'L1').mean():.2f}"
+    name: f"{interval(column(runs, 'lost')).mean:.2f} points "
+    f"of accuracy, L1 {column(runs, 'L1').mean():.2f}"
     for name, runs in utility.items()
 }
-told = 100 - metrics.column(kept[zones[0]], "true").mean()
+told = 100 - column(kept[zones[0]], "true").mean()
 costs |= {
     "BDPL": f"{told:.1f} % of labels wrong",
     "BDPL, LeNet": f"{deep_cost.mean:.1f} % of labels wrong",
@@ -1437,7 +1419,7 @@ def outcome(without, naive, all_of_them):
     who, after = best_of(all_of_them)
     ((same, simple),) = naive.items()
     gone = [
-        metrics.column(a, "fidelity") - metrics.column(b, "fidelity")
+        column(a, "fidelity") - column(b, "fidelity")
         for a, b in ((without[same], simple), (before, after))
     ]
     return {"before": before, "naive": gone[0], "best": gone[1], "who": who}
@@ -1452,7 +1434,7 @@ for which, (shape, colour, aside) in looks.items():
     colour = plotting.COLOURS[colour]
     for place, result in enumerate(outcomes.values()):
         values, y = result[which], place + aside
-        mean, low, high = metrics.interval(values)
+        mean, low, high = interval(values)
         ax.plot(values, [y] * len(values), shape, color=colour, alpha=0.35)
         ax.plot([low, high], [y, y], "-", marker="", color=colour)
         label = f"{which} attacker" if place == 0 else None
@@ -1473,8 +1455,8 @@ plotting.table(
         {
             "defense": name,
             "without (%)": mean_of(r["before"], "fidelity"),
-            "naive loses": f"{metrics.interval(r['naive']):.1f}",
-            "best loses": f"{metrics.interval(r['best']):.1f}",
+            "naive loses": f"{interval(r['naive']):.1f}",
+            "best loses": f"{interval(r['best']):.1f}",
             "best attacker": r["who"],
             "owner loses": costs[name],
         }
@@ -1483,7 +1465,7 @@ plotting.table(
 )
 
 # %% tags=["hide-input"]
-ends = {name: metrics.interval(r["best"]) for name, r in outcomes.items()}
+ends = {name: interval(r["best"]) for name, r in outcomes.items()}
 holds = [name for name, end in ends.items() if end.low > 0]
 Markdown(
     "Against the best of the attackers tried, the interval of the loss lies "
@@ -1570,7 +1552,7 @@ plotting.table(
 # %% tags=["hide-input"]
 def dollars(runs, key, price_per_1000):
     """A mean number of queries, and its price."""
-    n = metrics.column(runs, key).mean()
+    n = column(runs, key).mean()
     return f"{n:,.0f}", f"{n * price_per_1000 / 1000:.2f}"
 
 
@@ -1696,7 +1678,7 @@ claims.add(
 )
 claims.add(
     "Forgotten Siblings: p without it, mean",
-    metrics.column(free, "p").mean(),
+    column(free, "p").mean(),
     low=0.95,
 )
 
@@ -1722,7 +1704,7 @@ claims.add(
 )
 claims.add(
     "MAD, a surrogate each: distance of the mean of nine from the truth",
-    metrics.column(averaged[most], "distance").mean(),
+    column(averaged[most], "distance").mean(),
     low=0.85,
 )
 claims.add(
@@ -1753,7 +1735,7 @@ for step in made:
     )
     claims.add(
         f"PRADA, step {step:.2f}: accounts blocked of {most}",
-        metrics.column(detected[step, most], "blocked").sum(),
+        column(detected[step, most], "blocked").sum(),
         low=0,
         high=0,
     )
@@ -1764,7 +1746,7 @@ for step in made:
     )
 claims.add(
     "KnockoffNets past PRADA's detector: runs blocked",
-    metrics.column(past, "blocked").mean(),
+    column(past, "blocked").mean(),
     high=0.4,
 )
 
@@ -1772,7 +1754,7 @@ claims.add(
 for table in WARNING.TABLES:
     claims.add(
         f"Extraction Warning, {table}: blocked, 1 account",
-        metrics.column(for_sale[table, 1], "blocked").mean(),
+        column(for_sale[table, 1], "blocked").mean(),
         low=0.6,
     )
     claims.add(
@@ -1783,7 +1765,7 @@ for table in WARNING.TABLES:
     claims.add(
         f"Extraction Warning, {table}: path finding, ten queries an account, "
         "alarms",
-        metrics.column(in_tens[table], "blocked").sum(),
+        column(in_tens[table], "blocked").sum(),
         low=0,
         high=0,
     )
@@ -1791,8 +1773,8 @@ for table in WARNING.TABLES:
         f"Extraction Warning, {table}: fidelity that path finding loses by "
         "it, largest (points)",
         np.abs(
-            metrics.column(openly_by_path[table], "fidelity")
-            - metrics.column(in_tens[table], "fidelity")
+            column(openly_by_path[table], "fidelity")
+            - column(in_tens[table], "fidelity")
         ).max(),
         low=0,
         high=0,

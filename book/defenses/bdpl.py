@@ -69,6 +69,13 @@ from mexutils import (
     victims,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import (
+    column,
+    interval,
+    paired_difference,
+    proportion_interval,
+    spread_of,
+)
 
 STEALML = load_chapter("attacks/stealml")
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
@@ -781,7 +788,7 @@ plotting.table(
             "delta": as_fraction(wide_zone),
             "epsilon": epsilon,
             "sensitive (%)": f"{100 * t[:, 2].mean():.1f}",
-            "true labels (%)": f"{metrics.interval(100 * t[:, 0]):.1f}",
+            "true labels (%)": f"{interval(100 * t[:, 0]):.1f}",
             "predicted (%)": f"{100 * t[:, 1].mean():.1f}",
         }
         for (memory, wide_zone, epsilon), t in price.items()
@@ -850,7 +857,7 @@ def steal(victim, attack, budget, seed, *defenses):
 
 def mean_run(runs):
     """The mean of each score over several runs."""
-    return {k: metrics.column(runs, k).mean() for k in runs[0]}
+    return {k: column(runs, k).mean() for k in runs[0]}
 
 
 def rates(victim, copy):
@@ -897,7 +904,7 @@ fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 for attack in ("walk", *RETRAIN):
     for ax, axis, fixed in ((panels[0], 1, delta), (panels[1], 0, 0.1)):
         shown = sorted(z for z in zones[1:] if z[1 - axis] == fixed)
-        values = [metrics.column(stolen[attack, z], "uniform") for z in shown]
+        values = [column(stolen[attack, z], "uniform") for z in shown]
         plotting.band(ax, [z[axis] for z in shown], values, attack)
 panels[0].set(xscale="log", xlabel="epsilon", ylabel="extraction rate (%)")
 panels[1].set_xscale("log", base=2)
@@ -910,9 +917,7 @@ plt.show()
 # %% tags=["hide-input"]
 def loss_of(before, after, kind):
     """Points of a score that are lost between paired runs, as interval."""
-    return metrics.paired_difference(
-        metrics.column(before, kind), metrics.column(after, kind)
-    )
+    return paired_difference(column(before, kind), column(after, kind))
 
 
 drops = {
@@ -933,9 +938,9 @@ plotting.table(
         {
             "attack": attack,
             "layer": named(zone),
-            "extraction rate (%)": metrics.spread_of(runs, "uniform"),
+            "extraction rate (%)": spread_of(runs, "uniform"),
             "drop": f"{drops[attack, zone, 'uniform'].mean:.1f}",
-            "on test rows (%)": metrics.spread_of(runs, "test"),
+            "on test rows (%)": spread_of(runs, "test"),
             "its drop": f"{drops[attack, zone, 'test'].mean:.1f}",
         }
         for (attack, zone), runs in stolen.items()
@@ -1031,8 +1036,7 @@ plt.show()
 
 # %% tags=["hide-input"]
 shifted = {
-    memory: metrics.interval(recovered["5", memory, 1e-3])
-    for memory in MEMORIES
+    memory: interval(recovered["5", memory, 1e-3]) for memory in MEMORIES
 }
 Markdown(
     "Five features, shifted by 0.001 at most: the majority is right for "
@@ -1079,7 +1083,7 @@ plotting.table(
         {
             "epsilon": epsilon,
             **{
-                f"{memory} (%)": f"{100 * metrics.interval(v).mean:.0f} "
+                f"{memory} (%)": f"{100 * interval(v).mean:.0f} "
                 f"(up to {100 * max(v):.0f})"
                 for (memory, e), v in shares.items()
                 if e == epsilon
@@ -1138,10 +1142,10 @@ plotting.table(
     [
         {
             "attack": name,
-            "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
-            "angle (degrees)": f"{metrics.column(runs, 'angle').mean():.2f}",
-            "extraction rate (%)": metrics.spread_of(runs, "uniform"),
-            "on test rows (%)": metrics.spread_of(runs, "test"),
+            "queries": f"{column(runs, 'queries').mean():,.0f}",
+            "angle (degrees)": f"{column(runs, 'angle').mean():.2f}",
+            "extraction rate (%)": spread_of(runs, "uniform"),
+            "on test rows (%)": spread_of(runs, "test"),
         }
         for name, runs in broken.items()
     ]
@@ -1246,7 +1250,7 @@ plotting.table(
         {
             "rows": kind,
             "probes": name,
-            "sensitive": f"{metrics.proportion_interval(f.sum(), few):.2f}",
+            "sensitive": f"{proportion_interval(f.sum(), few):.2f}",
             "CPU ms a row": f"{1000 * clock[kind, name]:.1f}"
             if (kind, name) in clock
             else "–",
@@ -1304,10 +1308,10 @@ plotting.table(
     [
         {
             "delta": r or "no layer",
-            "true labels, test digits (%)": metrics.spread_of(runs, "utility")
+            "true labels, test digits (%)": spread_of(runs, "utility")
             if r
             else "100",
-            "extraction rate (%)": metrics.spread_of(runs, "rate"),
+            "extraction rate (%)": spread_of(runs, "rate"),
         }
         for r, runs in copies.items()
     ]
@@ -1315,7 +1319,7 @@ plotting.table(
 
 # %% tags=["hide-input"]
 knocked = loss_of(copies[None], copies[radius], "rate")
-given_up = 100 - metrics.column(copies[radius], "utility").mean()
+given_up = 100 - column(copies[radius], "utility").mean()
 Markdown(
     f"At {n_letters:,} letters, delta {radius}, epsilon 0.1, the copy loses "
     f"**{knocked:.1f} points** (paired over seeds), while benign clients lose "
@@ -1340,14 +1344,14 @@ paid = {
 paid["step 5, mean edge, under the layer"] = broken["step 5, mean edge"]
 bill = []
 for attack, runs in paid.items():
-    spent = metrics.column(runs, "queries").mean()
+    spent = column(runs, "queries").mean()
     cost = spent * price_per_1000 / 1000
     bill.append(
         {
             "attack": attack,
             "queries": f"{spent:,.0f}",
             f"cost ($, {price_per_1000:.2f} per 1,000)": f"{cost:.2f}",
-            "extraction rate (%)": metrics.spread_of(runs, "uniform"),
+            "extraction rate (%)": spread_of(runs, "uniform"),
         }
     )
 plotting.table(bill)
@@ -1485,7 +1489,7 @@ claims.add(
 claims.add("largest drop against retraining (points)", retrained, high=8)
 claims.add(
     "angle of the walk from afar, mean (degrees)",
-    metrics.column(broken["walk, step 5"], "angle").mean(),
+    column(broken["walk, step 5"], "angle").mean(),
     high=3,
 )
 claims.add(

@@ -66,7 +66,8 @@ from mexutils import (
     training,
     victims,
 )
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, progress
+from mexutils.runs import interval, paired_difference
 
 plotting.use_style()
 claims = Claims()
@@ -700,7 +701,7 @@ undefended = {
     "label": try_out(metrics.labels_of(true_answers), n_seeds),
 }
 bought, recovered, gains, table_seconds = {}, {}, {}, {}
-for setting in training.progress(settings, "settings"):
+for setting in progress(settings, "settings"):
     defense = ReverseSigmoid(*setting)
     api = sell(defenses=[defense])
     bought[setting] = api.query(pool)
@@ -758,17 +759,17 @@ plt.show()
 # %% tags=["hide-input"]
 lost = {
     at: {
-        name: metrics.paired_difference(none[: len(values)], values)
+        name: paired_difference(none[: len(values)], values)
         for name, values in row.items()
     }
     for at, row in gains.items()
 }
-lost_label = metrics.paired_difference(
+lost_label = paired_difference(
     undefended["label"][:n_side_seeds], label_unguarded
 )
-price = metrics.paired_difference(none, undefended["label"])
+price = paired_difference(none, undefended["label"])
 Markdown(
-    f"Without a defense the copies reach {metrics.interval(none):.1f} %. At "
+    f"Without a defense the copies reach {interval(none):.1f} %. At "
     f"strength {beta} and shape {gamma} the naive attacker loses "
     f"**{lost[chosen]['naive']:.1f} points**, and the inverting one "
     f"**{lost[chosen]['inverting']:.1f} points**. The label-only attacker "
@@ -928,7 +929,7 @@ outcome = {
     "no defense": none[:n_side_seeds],
 }
 everything = recipes | no_defense
-for name, (read, train) in training.progress(everything.items(), "recipes"):
+for name, (read, train) in progress(everything.items(), "recipes"):
     if name not in outcome:
         outcome[name] = try_out(read, n_side_seeds, train)
 outcome = {name: outcome[name] for name in everything}
@@ -943,7 +944,7 @@ blind = [n for n in recipes if not n.startswith("table")]
 best_blind = max(blind, key=lambda n: outcome[n].mean())
 best = max(recipes, key=lambda n: outcome[n].mean())
 best_free = max(no_defense, key=lambda n: outcome[n].mean())
-remaining = metrics.paired_difference(outcome[best_free], outcome[best])
+remaining = paired_difference(outcome[best_free], outcome[best])
 naive = [n for n in recipes if n.startswith("naive")]
 best_naive = max(naive, key=lambda n: outcome[n].mean())
 Markdown(
@@ -966,7 +967,7 @@ Markdown(
 # %% tags=["hide-input"]
 right = outcome["table"]
 misses = {
-    name: metrics.paired_difference(right, outcome[row])
+    name: paired_difference(right, outcome[row])
     for name, row in {
         "half the shape": "table, shape halved",
         "nine tenths of the strength": "table, strength 0.9 of it",
@@ -1054,7 +1055,7 @@ digits[f"reverse sigmoid {beta}, {gamma}"] = known(test.x, benign)
 
 def moved(truth, answer):
     """L1 distance; a label counts as a certain answer."""
-    return distance(truth, KNOCKOFF.as_probabilities(answer))
+    return distance(truth, metrics.as_probabilities(answer, 10))
 
 
 plotting.table(
@@ -1066,7 +1067,7 @@ plotting.table(
             ),
             "L1, digits": f"{moved(benign, digits[name]):.2f}",
             "L1, letters": f"{moved(true_answers, replies[name]):.2f}",
-            "naive copy (%)": f"{metrics.interval(small[name]):.1f}",
+            "naive copy (%)": f"{interval(small[name]):.1f}",
         }
         for name in small
     ]

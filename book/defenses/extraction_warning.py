@@ -67,7 +67,16 @@ from mexutils import (
     plotting,
 )
 from mexutils.api import Alarm
+from mexutils.clients import LabelAndConfidence
 from mexutils.notebook import Markdown
+from mexutils.runs import (
+    column,
+    interval,
+    of_shares,
+    paired_difference,
+    proportion_interval,
+)
+from mexutils.trees import class_shares
 
 STEALML = load_chapter("attacks/stealml")
 plotting.use_style()
@@ -229,13 +238,6 @@ def leaf_boxes(tree, low, high) -> dict:
 
 
 # %%
-def smoothed_answers(tree) -> np.ndarray:
-    """Class shares (nodes, c) of a tree, one count added to each class."""
-    share = tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True)
-    count = share * tree.weighted_n_node_samples[:, None] + 1
-    return count / count.sum(axis=1, keepdims=True)
-
-
 def shares(values) -> dict:
     """How large a part of the values (n,) each different one is."""
     names, counts = np.unique(values, return_counts=True)
@@ -282,7 +284,7 @@ class Source:
         tree, self.input_shape = model.tree_, (model.n_features_in_,)
         ends = (np.broadcast_to(v, self.input_shape) for v in (low, high))
         self.boxes, self.rows = leaf_boxes(tree, *ends), self.clipped(rows)
-        self._answers = smoothed_answers(tree)
+        self._answers = class_shares(tree, laplace=1)
         leaves = tree.apply(self.rows)
         self.labels = self._answers[leaves].argmax(axis=1)
         self.gain = information_gain(leaves, self.labels)
@@ -796,15 +798,6 @@ class Door:
         return np.concatenate(answers)
 
 
-class LeafDoor(Door):
-    """A door for path finding, which tells leaves apart by their answer."""
-
-    def query(self, x, known=None) -> np.ndarray:
-        """Label and confidence (n, 2) of complete rows x (n, d)."""
-        p = super().query(x)
-        return np.column_stack([p.argmax(axis=1), p.max(axis=1)])
-
-
 # %% [markdown]
 # Four attackers.
 # *Uniform* and *adaptive* retrain a tree on labels, as the StealML chapter
@@ -827,7 +820,8 @@ def attack(kind, shop, api, budget, seed, each=None):
     """
     door, d = Door(api, each), shop.d
     if kind == "path finding":
-        oracle, ends = LeafDoor(api, each), (-np.ones(d), np.ones(d))
+        oracle = LabelAndConfidence(Door(api, each).query)
+        ends = -np.ones(d), np.ones(d)
         boxes = STEALML.tree_bottom_up(oracle, *ends)
         return STEALML.predict_boxes(boxes, shop.exam)
     if kind == "own data":
@@ -906,7 +900,7 @@ by_chance = {
 # %% tags=["hide-input"]
 def mean_of(found, key) -> str:
     """Mean of one share of several runs, in words with its interval."""
-    return f"{metrics.of_shares(metrics.column(found, key)):.2f}"
+    return f"{of_shares(column(found, key)):.2f}"
 
 
 plotting.table(
@@ -920,11 +914,11 @@ plotting.table(
 # %% tags=["hide-input"]
 of_noise = by_chance["breast_cancer", 1000]
 worst, capped, mild = (
-    metrics.of_shares(metrics.column(of_noise, meter))
+    of_shares(column(of_noise, meter))
     for meter in ("A, leaves", "A, leaves, capped", "A, answers")
 )
-taken_off = metrics.paired_difference(
-    *(metrics.column(of_noise, f"A, leaves{end}") for end in ("", ", capped"))
+taken_off = paired_difference(
+    *(column(of_noise, f"A, leaves{end}") for end in ("", ", capped"))
 )
 Markdown(
     "On breast cancer, 1,000 random labels reach a status by leaves of "
@@ -1061,7 +1055,7 @@ plotting.table(
             "meter": meter,
             "threshold": f"{np.mean([limits[name, s][i] for s in seeds]):.2f}",
             "false alarms": (
-                f"{metrics.proportion_interval(hits, n_benign * n_seeds):.0%}"
+                f"{proportion_interval(hits, n_benign * n_seeds):.0%}"
             ),
             "large clients warned of": sum(
                 large[name, s][meter] >= limits[name, s][i] for s in seeds
@@ -1078,7 +1072,7 @@ n_all = n_benign * n_seeds * len(TABLES)
 Markdown(
     f"Of {n_all} benign clients with {n_rows} queries each, "
     + ", ".join(
-        f"{metrics.proportion_interval(h, n_all):.1%} are warned of by {m}"
+        f"{proportion_interval(h, n_all):.1%} are warned of by {m}"
         for m, h in hits.items()
     )
     + f". The large clients are {n_seeds} a table, with "
@@ -1208,7 +1202,7 @@ early = [
 Markdown(
     "Warned at some time: "
     + ", ".join(
-        f"{metrics.proportion_interval(n, len(runs)):.0%} of the runs by {m}"
+        f"{proportion_interval(n, len(runs)):.0%} of the runs by {m}"
         for m, n in warned.items()
     )
     + ". A warning of most runs is the sense in which the survey's table "
@@ -1295,9 +1289,7 @@ close = {
     for s in seeds
 }
 means = {
-    m: metrics.of_shares(
-        [np.mean(metrics.column(rows, m)) for rows in close.values()]
-    )
+    m: of_shares([np.mean(column(rows, m)) for rows in close.values()])
     for m in METERS[:2]
 }
 close = sum(close.values(), [])
@@ -1329,7 +1321,7 @@ Markdown(
     f"Where the fidelity is 0.95 or more, the status by leaves is "
     f"{means['A, leaves']:.3f} in the mean over seeds, by answers "
     f"{means['A, answers']:.3f}. By leaves it is 0.9 or more in "
-    f"{metrics.proportion_interval(high, len(close)):.0%} of these "
+    f"{proportion_interval(high, len(close)):.0%} of these "
     f"{len(close)} readings (those of one run are not independent), and the "
     f"lowest are {lowest['A, leaves']:.2f} and "
     f"{lowest['A, answers']:.2f}. On these trees the inequality guarantees "
@@ -1385,9 +1377,7 @@ pools = {
     for i, m in enumerate(METERS)
 }
 pool_gain = {
-    key: metrics.paired_difference(
-        metrics.column(found, "pooled"), metrics.column(found, "best")
-    )
+    key: paired_difference(column(found, "pooled"), column(found, "best"))
     for key, found in pools.items()
 }
 
@@ -1477,7 +1467,7 @@ falls = {
     for m in (METERS[0], METERS[2])
 }
 quality = {
-    m: metrics.of_shares([best_of_three[m, s] for s in side_seeds])
+    m: of_shares([best_of_three[m, s] for s in side_seeds])
     for m in (METERS[0], METERS[2])
 }
 Markdown(
@@ -1532,7 +1522,7 @@ ax.set_xlim(-0.02, 1.02)
 plt.show()
 
 # %% tags=["hide-input"]
-of_colluders = {kind: metrics.of_shares(v) for kind, v in found_share.items()}
+of_colluders = {kind: of_shares(v) for kind, v in found_share.items()}
 Markdown(
     "Of the ten clients that were picked, colluders are "
     + " and ".join(
@@ -1589,11 +1579,11 @@ plotting.table(
         {
             "attacker": kind,
             "queries for an account": each,
-            "accounts": f"{metrics.column(found, 'accounts').mean():,.0f}",
+            "accounts": f"{column(found, 'accounts').mean():,.0f}",
             "accounts warned of": "{:.1%}".format(
-                metrics.proportion_interval(
-                    metrics.column(found, "warned").sum(),
-                    metrics.column(found, "accounts").sum(),
+                proportion_interval(
+                    column(found, "warned").sum(),
+                    column(found, "accounts").sum(),
                 )
             ),
             "fidelity": mean_of(found, "fidelity"),
@@ -1704,9 +1694,7 @@ for s in seeds:
     )
 
 # %% tags=["hide-input"]
-cost = metrics.paired_difference(
-    metrics.column(flat, "plain"), metrics.column(flat, "fidelity")
-)
+cost = paired_difference(column(flat, "plain"), column(flat, "fidelity"))
 Markdown(
     f"After {budget:,} such queries the coverage is "
     f"{max(f['coverage'] for f in flat):g} at most, and the copy has a "
@@ -1741,7 +1729,7 @@ next_best = np.max(
     [over_tables(finals, kind, "B, coverage", seeds) for kind in KINDS[:-1]],
     axis=0,
 )
-path_gap = metrics.paired_difference(
+path_gap = paired_difference(
     [runs["red_wine", s, "path finding"]["fidelity"] for s in seeds],
     [finals["red_wine", s, "path finding"]["A, leaves"] for s in seeds],
 )
@@ -1812,11 +1800,9 @@ plotting.table(
     [
         {
             "meter": m,
-            "CPU ms a query": (
-                f"{metrics.interval(metrics.column(f, 'ms')):.2f}"
-            ),
+            "CPU ms a query": (f"{interval(column(f, 'ms')):.2f}"),
             "state after 1,000 queries (KiB)": (
-                f"{metrics.interval(metrics.column(f, 'KiB')):.0f}"
+                f"{interval(column(f, 'KiB')):.0f}"
             ),
         }
         for m in METERS
@@ -1846,7 +1832,7 @@ plotting.table(
         for name in TABLES
         for kind in KINDS
         for count in [
-            metrics.interval([runs[name, s, kind]["queries"] for s in seeds])
+            interval([runs[name, s, kind]["queries"] for s in seeds])
         ]
     ]
 )
@@ -1961,13 +1947,13 @@ for kind in ("path finding", "own data"):
     found = split[kind, 10]
     claims.add(
         f"{kind}, ten queries an account: alarms",
-        metrics.column(found, "warned").sum(),
+        column(found, "warned").sum(),
         low=0,
         high=0,
     )
     claims.add(
         f"{kind}, ten queries an account: mean fidelity",
-        metrics.column(found, "fidelity").mean(),
+        column(found, "fidelity").mean(),
         low=0.72,
     )
 claims.add(

@@ -67,6 +67,14 @@ from mexutils import (
     plotting,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import (
+    column,
+    interval,
+    of_shares,
+    paired_difference,
+    proportion_interval,
+)
+from mexutils.trees import Leaves, leaves_of
 
 STEALML = load_chapter("attacks/stealml")
 plotting.use_style()
@@ -157,41 +165,9 @@ price_per_1000 = 1.50
 #
 # ### The victim, and its leaves as boxes
 #
-# Every box starts as everything, and each test on the path cuts it.
-
-
-# %%
-class Leaves(NamedTuple):
-    """The leaves of a tree as boxes, numbered from left to right.
-
-    lower, upper: (L, d), the box of each leaf, infinite where no test on its
-    path bounds that side. label: (L,) the class that each leaf answers.
-    number: (nodes,) number of the leaf at each node of the tree.
-    """
-
-    lower: np.ndarray
-    upper: np.ndarray
-    label: np.ndarray
-    number: np.ndarray
-
-
-def leaves_of(model) -> Leaves:
-    """The leaves of a fitted scikit-learn tree."""
-    tree = model.tree_
-    lower = np.full((tree.node_count, tree.n_features), -np.inf)
-    upper = -lower
-    for node in np.flatnonzero(tree.feature >= 0):  # parents come first
-        i, t = tree.feature[node], tree.threshold[node]
-        left, right = tree.children_left[node], tree.children_right[node]
-        lower[[left, right]], upper[[left, right]] = lower[node], upper[node]
-        upper[left, i] = min(t, upper[left, i])  # left is x <= t
-        lower[right, i] = max(t, lower[right, i])
-    ends = tree.feature < 0
-    label = tree.value[ends, 0].argmax(axis=1)
-    return Leaves(lower[ends], upper[ends], label, np.cumsum(ends) - 1)
-
-
-# %% [markdown]
+# `leaves_of` reads the boxes off the tree: every box starts as everything,
+# and each test on the path cuts it.
+#
 # The API sells probability vectors.
 # A leaf number travels as one: a 1 in the place of the leaf, so that the API's
 # "label" is the number.
@@ -688,8 +664,7 @@ share = {
     "benign client": monitor.judge(small.held_out)[1],
 }
 shares = " and ".join(
-    f"{metrics.proportion_interval(s.sum(), len(s)):.0%} of the queries of "
-    f"the {name}"
+    f"{proportion_interval(s.sum(), len(s)):.0%} of the queries of the {name}"
     for name, s in share.items()
 )
 Markdown(
@@ -802,7 +777,7 @@ thefts["red wine", "random"] = every(
 # %% tags=["hide-input"]
 def mean_of(runs, key: str) -> str:
     """Mean of one share of several runs, in words with its interval."""
-    return f"{metrics.of_shares(metrics.column(runs, key)):.2f}"
+    return f"{of_shares(column(runs, key)):.2f}"
 
 
 TOLD = {"watch": "true", "refuse": "refused", "random": "random leaves"}
@@ -812,9 +787,9 @@ plotting.table(
             "table": name,
             "answers after the alarm": told,
             "p": mean_of(runs, "p"),
-            "largest p": f"{metrics.column(runs, 'p').max():.2f}",
-            "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
-            "cost ($)": f"{metrics.column(runs, 'cost').mean():.2f}",
+            "largest p": f"{column(runs, 'p').max():.2f}",
+            "queries": f"{column(runs, 'queries').mean():,.0f}",
+            "cost ($)": f"{column(runs, 'cost').mean():.2f}",
         }
         for react, told in TOLD.items()
         for name in TABLES
@@ -825,11 +800,11 @@ plotting.table(
 
 # %% tags=["hide-input"]
 wine = thefts["red wine", "refuse"]
-wine_p = metrics.of_shares(metrics.column(wine, "p"))
+wine_p = of_shares(column(wine, "p"))
 unhindered = [run for name in TABLES for run in thefts[name, "watch"]]
 complete = sum(run["p"] == 1 for run in unhindered)
-met = metrics.of_shares(metrics.column(wine, "named"))
-small_enough = int((metrics.column(wine, "p") <= 0.2).sum())
+met = of_shares(column(wine, "named"))
+small_enough = int((column(wine, "p") <= 0.2).sum())
 sizes = {
     name: [len(o.victim.leaves.label) for o in owners[name]] for name in TABLES
 }
@@ -952,7 +927,7 @@ benign = {
     for name in TABLES
 }
 false_alarms = {
-    name: metrics.proportion_interval(
+    name: proportion_interval(
         sum(len(alarms) for _, alarms in rows), n_clients * n_seeds
     )
     for name, rows in benign.items()
@@ -996,7 +971,7 @@ loyal = [
     benign_clients(owners["red wine"][s - seed], n_clients, s, times=10)
     for s in side_seeds
 ]
-loyal_rate = metrics.proportion_interval(
+loyal_rate = proportion_interval(
     sum(len(alarms) for _, alarms in loyal), n_clients * n_side
 )
 accused = [query for _, alarms in loyal for query in alarms]
@@ -1091,7 +1066,7 @@ for kind, each in (("mine", 4), ("uniform", 2)):
     covers = iter(rows).__next__
     in_full.append(theft(owner, seed, react="refuse", covers=covers))
     by_replay.append(replayed(owner, plan, rows))
-off = metrics.column(in_full, "queries") - metrics.column(by_replay, "queries")
+off = column(in_full, "queries") - column(by_replay, "queries")
 
 # %% tags=["hide-input"]
 Markdown(
@@ -1152,8 +1127,8 @@ def listed(values) -> str:
 
 def times_more(runs, unwatched) -> np.ndarray:
     """Queries of thefts, as multiples of those of unwatched ones."""
-    first = metrics.column(unwatched[: len(runs)], "queries")
-    return metrics.column(runs, "queries") / first
+    first = column(unwatched[: len(runs)], "queries")
+    return column(runs, "queries") / first
 
 
 def got_through(runs) -> list[dict]:
@@ -1174,7 +1149,7 @@ plotting.table(
             "table": name,
             "covers": KINDS[kind],
             "needed for each query, tree by tree": listed(
-                metrics.column(runs, "covers")
+                column(runs, "covers")
             ),
             "got through": f"{len(got_through(runs))} of {len(runs)}",
             "their cost ($)": dollars(runs),
@@ -1190,7 +1165,7 @@ def freed(runs) -> str:
     return f"{len(got_through(runs))} of {len(runs)}"
 
 
-factor = metrics.interval(
+factor = interval(
     times_more(covered["red wine", "mine"], thefts["red wine", "watch"])
 )
 Markdown(
@@ -1243,7 +1218,7 @@ coarse = {
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Fraction of leaves extracted under the defense, to the precision of the search itself; means over the trees with 95 % intervals."}, "image": {"alt": "Three curves with bands, one a table: the fraction of leaves p against the precision of the search on a logarithmic axis."}}
 fig, ax = plt.subplots()
 for name in TABLES:
-    values = [metrics.column(coarse[name, gap], "p") for gap in GAPS]
+    values = [column(coarse[name, gap], "p") for gap in GAPS]
     plotting.band(ax, GAPS, values, name)
 ax.set(xscale="log", ylim=(-0.05, 1.05), ylabel="leaves extracted p")
 ax.set_xlabel("precision of the search (range of a feature: 2)")
@@ -1288,7 +1263,7 @@ plotting.table(
             "table": name,
             "precision": gap,
             "training rows needed for each query": listed(
-                metrics.column(runs, "covers")
+                column(runs, "covers")
             ),
             "their cost ($)": dollars(runs),
             "fidelity of the copies": fidelity_text(
@@ -1305,7 +1280,7 @@ free = {
     for name in TABLES
 }
 finest, widest = (
-    metrics.of_shares(metrics.column(coarse["red wine", gap], "p"))
+    of_shares(column(coarse["red wine", gap], "p"))
     for gap in (GAPS[0], GAPS[-1])
 )
 Markdown(
@@ -1336,10 +1311,8 @@ plotting.table(
         {
             "table": name,
             "p": mean_of(runs, "p"),
-            "names used, tree by tree": listed(
-                metrics.column(runs, "names used")
-            ),
-            "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
+            "names used, tree by tree": listed(column(runs, "names used")),
+            "queries": f"{column(runs, 'queries').mean():,.0f}",
             "cost ($)": dollars(runs),
         }
         for name, runs in many.items()
@@ -1396,16 +1369,13 @@ plotting.table(
         {
             "table": name,
             "queries": runs[0]["queries"],
-            "alarms": f"{metrics.column(runs, 'alarms').sum()} of {len(runs)}",
+            "alarms": f"{column(runs, 'alarms').sum()} of {len(runs)}",
             "fidelity, own data": f"{own:.1%}",
             "fidelity, stopped thief": f"{stopped:.1%}",
         }
         for name, runs in plain.items()
         for own, stopped in [
-            [
-                metrics.of_shares(metrics.column(runs, key) / 100)
-                for key in ("data", "stopped")
-            ]
+            [of_shares(column(runs, key) / 100) for key in ("data", "stopped")]
         ]
     ]
 )
@@ -1441,9 +1411,9 @@ uncut = {
     for name in TABLES
 }
 weaker = {
-    name: metrics.paired_difference(
-        metrics.column(uncut[name], "p"),
-        metrics.column(thefts[name, "refuse"][:n_side], "p"),
+    name: paired_difference(
+        column(uncut[name], "p"),
+        column(thefts[name, "refuse"][:n_side], "p"),
     )
     for name in TABLES
 }
@@ -1480,12 +1450,10 @@ plotting.table(
     [
         {
             "theft": name,
-            "queries": f"{metrics.column(runs, 'queries').mean():,.0f}",
-            "cost ($)": f"{metrics.column(runs, 'cost').mean():.2f}",
+            "queries": f"{column(runs, 'queries').mean():,.0f}",
+            "cost ($)": f"{column(runs, 'cost').mean():.2f}",
             "times the price": format(
-                metrics.interval(
-                    times_more(runs, thefts["red wine", "watch"])
-                ),
+                interval(times_more(runs, thefts["red wine", "watch"])),
                 ".1f",
             ),
             "all leaves": f"{sum(run['p'] == 1 for run in runs)} of {n_side}",
@@ -1527,13 +1495,13 @@ Markdown(
 for name in TABLES:
     claims.add(
         f"{name}: smallest p without defense",
-        metrics.column(thefts[name, "watch"], "p").min(),
+        column(thefts[name, "watch"], "p").min(),
         low=1.0,
         high=1.0,
     )
     claims.add(
         f"{name}: share of unhindered thefts with an alarm",
-        np.isfinite(metrics.column(thefts[name, "watch"], "alarm")).mean(),
+        np.isfinite(column(thefts[name, "watch"], "alarm")).mean(),
         low=0.7,
     )
 claims.add(
@@ -1545,7 +1513,7 @@ claims.add(
 )
 claims.add(
     "red wine: p with the defense, largest",
-    metrics.column(wine, "p").max(),
+    column(wine, "p").max(),
     high=0.8,
 )
 claims.add(
@@ -1559,7 +1527,7 @@ claims.add(
 for name in ("iris", "breast cancer"):
     claims.add(
         f"{name}: p with the defense, mean",
-        metrics.column(thefts[name, "refuse"], "p").mean(),
+        column(thefts[name, "refuse"], "p").mean(),
         high=0.55,
     )
 claims.add(
@@ -1581,12 +1549,12 @@ for name in TABLES:
     )
 claims.add(
     "red wine: p with a new name after each alarm, smallest",
-    metrics.column(many["red wine"], "p").min(),
+    column(many["red wine"], "p").min(),
     low=1.0,
 )
 claims.add(
     "red wine: names that this takes, mean",
-    metrics.column(many["red wine"], "names used").mean(),
+    column(many["red wine"], "names used").mean(),
     low=3,
     high=10,
 )
@@ -1594,7 +1562,7 @@ claims.add(
 # %%
 claims.add(
     "alarms on senders of plain data",
-    sum(metrics.column(runs, "alarms").sum() for runs in plain.values()),
+    sum(column(runs, "alarms").sum() for runs in plain.values()),
     high=0,
 )
 claims.add(
@@ -1628,7 +1596,7 @@ for name in TABLES:
         watcher = guarded(owner)[1]
         shares["training"].append(watcher.judge(owner.mine)[1].mean())
         shares["held-out"].append(watcher.judge(owner.held_out)[1].mean())
-    print(name, {k: f"{metrics.of_shares(v):.3f}" for k, v in shares.items()})
+    print(name, {k: f"{of_shares(v):.3f}" for k, v in shares.items()})
 # A leaf uses many features, and each adds two ends. A margin is cut to fit
 # the few training rows of its leaf; new rows of the same kind fit it less.
 
@@ -1650,7 +1618,7 @@ for trial in range(200):
     known = wire.query(spent[:1], "thief")
     wire.query(spent[1:], "thief")  # the alarm falls in here
     noticed.append(wire.query(spent[:1], "thief")[0] != known[0])
-rate = metrics.proportion_interval(sum(noticed), len(noticed))
+rate = proportion_interval(sum(noticed), len(noticed))
 print(f"asking a known row again: noticed {rate:.1%}, 1 - 1/L = ", end="")
 print(f"{1 - 1 / leaves:.1%}")
 
@@ -1681,7 +1649,7 @@ for name in TABLES:
         thief, honest = (watcher.clients[k] for k in ("thief", "benign"))
         pairs["thief, first 50 queries"].append(involved(thief))
         pairs["held-out rows"].append(involved(honest))
-    print(name, {k: f"{metrics.of_shares(v):.2f}" for k, v in pairs.items()})
+    print(name, {k: f"{of_shares(v):.2f}" for k, v in pairs.items()})
 
 # %% [markdown]
 # ## Recap

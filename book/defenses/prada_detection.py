@@ -64,7 +64,8 @@ from mexutils import (
     victims,
 )
 from mexutils.api import Alarm
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, progress
+from mexutils.runs import column, paired_difference, proportion_interval
 
 plotting.use_style()
 claims = Claims()
@@ -525,7 +526,7 @@ def drawn(pool, n, rng):
 
 def natural(pool, n, length, rng):
     """Trajectories of n clients with `length` different pictures each."""
-    clients = training.progress(range(n), "clients")
+    clients = progress(range(n), "clients")
     return [trajectory(*drawn(pool, length, rng)) for _ in clients]
 
 
@@ -551,7 +552,7 @@ benign = natural(test, n_benign, length, rng)
 def share_below(paths, threshold):
     """Share of streams with an alarm at that threshold, with its interval."""
     below = (lowest(paths) < threshold).sum()
-    return metrics.proportion_interval(below, len(paths))
+    return proportion_interval(below, len(paths))
 
 
 # %% tags=["hide-input"]
@@ -678,7 +679,7 @@ made = {
         synthetic(*scene, rule, step, short if step <= 0.1 else medium, s)
         for s in range(seed, seed + n_seeds)
     ]
-    for rule, step in training.progress(variants, "attacks")
+    for rule, step in progress(variants, "attacks")
 }
 favourite = {
     step: [
@@ -1039,9 +1040,7 @@ zeros = {
     which: compared[f"{FAVOURITE}, step {usual:.2f}", which]
     for which in ("with", "without")
 }
-freed = metrics.paired_difference(
-    lowest(zeros["without"]), lowest(zeros["with"])
-)
+freed = paired_difference(lowest(zeros["without"]), lowest(zeros["with"]))
 Markdown(
     f"With the usual step, the lowest W rises by **{freed:.2f}** where the "
     "zero is left out (paired over seeds); at the survey's threshold "
@@ -1172,7 +1171,7 @@ def share_of_accounts(paths, threshold):
     """Share of accounts flagged, those included that are never tested."""
     tested = [path for path in paths if len(path)]
     flagged = (lowest(tested) < threshold).sum() if tested else 0
-    return metrics.proportion_interval(flagged, len(paths))
+    return proportion_interval(flagged, len(paths))
 
 
 # %% tags=["hide-input"]
@@ -1250,7 +1249,7 @@ def with_dummies(sent, pool, ratio, total, rng):
 exam = drawn(test, 2000, np.random.default_rng(seed))
 copies, evading = [], []
 cover = min(enough(dodged[usual, "letters"], delta), max(ratios))
-for k in training.progress(range(n_pairs), "copies"):
+for k in progress(range(n_pairs), "copies"):
     rng = np.random.default_rng(seed + k)
     plain, far = favourite[small][k], favourite[usual][k]
     alarm = first_alarm(trajectory(*plain), delta)
@@ -1270,7 +1269,7 @@ for k in training.progress(range(n_pairs), "copies"):
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Fidelity of the copies for the same bill, which only the blocked attacker may leave unspent."}, "image": {"alt": "Five rows of points with means and intervals on an axis of fidelity in per cent: the plain attacker, the blocked one, the one with the usual step, the evading one, and letters alone."}}
 plotting.interval_plot(
-    {name: metrics.column(copies, name) for name in copies[0]},
+    {name: column(copies, name) for name in copies[0]},
     f"fidelity (%), {large} queries or fewer",
 )
 plt.show()
@@ -1279,9 +1278,7 @@ plt.show()
 # %%
 def advantage(copies, first, second):
     """By how many points of fidelity one attacker beats another, paired."""
-    return metrics.paired_difference(
-        metrics.column(copies, first), metrics.column(copies, second)
-    )
+    return paired_difference(column(copies, first), column(copies, second))
 
 
 evaded = lowest(evading) >= delta

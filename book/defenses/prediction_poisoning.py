@@ -62,11 +62,13 @@ from mexutils import (
     datasets,
     load_chapter,
     metrics,
+    models,
     plotting,
     training,
     victims,
 )
 from mexutils.notebook import Markdown
+from mexutils.runs import column, interval, paired_difference, spread_of
 
 plotting.use_style()
 claims = Claims()
@@ -352,7 +354,7 @@ def per_class_autograd(model, row):
 
 
 # %%
-def random_surrogate(seed, make_model=training.lenet):
+def random_surrogate(seed, make_model=models.lenet):
     """A network with random weights, never trained: the owner's secret."""
     torch.manual_seed(seed)
     return make_model().to(training.DEVICE).eval()
@@ -822,8 +824,7 @@ sweep = {e: mad_runs(stage, e, labels=True) for e in epsilons}
 at = [0, *epsilons]
 runs_at = [bare, *sweep.values()]
 clones = {
-    who: [metrics.column(runs, who) for runs in runs_at]
-    for who in ("naive", "labels")
+    who: [column(runs, who) for runs in runs_at] for who in ("naive", "labels")
 }
 owner = [
     [
@@ -836,7 +837,7 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.8))
 plotting.band(left, at, owner, "owner", color="black")
 for who, values in clones.items():
     plotting.band(left, at, values, f"copy, {who}")
-    middle, low, high = np.transpose([metrics.interval(v) for v in values])
+    middle, low, high = np.transpose([interval(v) for v in values])
     bars = middle - low, high - middle
     colour, sign = left.lines[-1].get_color(), left.lines[-1].get_marker()
     style = {"color": colour, "capsize": 3, "marker": sign}
@@ -854,9 +855,9 @@ plotting.table(
         {
             "ε": e,
             "owner (%)": f"{np.mean(defended):.2f}",
-            "letters flipped (%)": metrics.column(runs, "flipped").mean(),
-            "copy, naive (%)": metrics.spread_of(runs, "naive"),
-            "copy, labels (%)": metrics.spread_of(runs, "labels"),
+            "letters flipped (%)": column(runs, "flipped").mean(),
+            "copy, naive (%)": spread_of(runs, "naive"),
+            "copy, labels (%)": spread_of(runs, "labels"),
         }
         for e, runs, defended in zip(at, runs_at, owner, strict=True)
     ],
@@ -866,15 +867,13 @@ plotting.table(
 # %% tags=["hide-input"]
 place = at.index(epsilon)
 loss = 100 * metrics.accuracy(own, test.y) - np.mean(owner[place])
-naive_drop = metrics.paired_difference(
-    metrics.column(bare, "naive"), metrics.column(sweep[epsilon], "naive")
+naive_drop = paired_difference(
+    column(bare, "naive"), column(sweep[epsilon], "naive")
 )
-label_drop = metrics.paired_difference(
-    metrics.column(bare, "labels"), metrics.column(sweep[epsilon], "labels")
+label_drop = paired_difference(
+    column(bare, "labels"), column(sweep[epsilon], "labels")
 )
-ahead = metrics.interval(
-    np.array(owner[place]) - metrics.column(sweep[epsilon], "naive")
-)
+ahead = interval(np.array(owner[place]) - column(sweep[epsilon], "naive"))
 Markdown(
     f"At ε = {epsilon} the owner gives up **{loss:.2f} points**. The naive "
     f"copy loses **{naive_drop:.1f} points** against an undefended API and "
@@ -978,11 +977,11 @@ plotting.table(
     [
         {
             "defense": name,
-            "owner (%)": metrics.column(runs, "owner").mean(),
-            "moved, digits": metrics.column(runs, "moved, digits").mean(),
-            "moved, letters": metrics.column(runs, "moved").mean(),
-            "flipped (%)": metrics.column(runs, "flipped").mean(),
-            "naive copy (%)": metrics.spread_of(runs, "naive"),
+            "owner (%)": column(runs, "owner").mean(),
+            "moved, digits": column(runs, "moved, digits").mean(),
+            "moved, letters": column(runs, "moved").mean(),
+            "flipped (%)": column(runs, "flipped").mean(),
+            "naive copy (%)": spread_of(runs, "naive"),
         }
         for name, runs in rivals.items()
     ],
@@ -996,15 +995,13 @@ plotting.table(
 
 # %% tags=["hide-input"]
 change = {
-    name: metrics.paired_difference(
-        metrics.column(runs, "naive"), metrics.column(bare, "naive")
-    )
+    name: paired_difference(column(runs, "naive"), column(bare, "naive"))
     for name, runs in rivals.items()
     if name != "nothing"
 }
-net_gap = metrics.paired_difference(
-    metrics.column(rivals["MAD, whole network"], "naive"),
-    metrics.column(rivals["MAD"], "naive"),
+net_gap = paired_difference(
+    column(rivals["MAD, whole network"], "naive"),
+    column(rivals["MAD"], "naive"),
 )
 Markdown(
     "What each defense does to the naive copy, in points, paired over seeds: "
@@ -1045,14 +1042,14 @@ large = {
 }
 
 # %% tags=["hide-input"]
-lasting = metrics.paired_difference(
-    metrics.column(large["nothing"], "naive"),
-    metrics.column(large["MAD"], "naive"),
+lasting = paired_difference(
+    column(large["nothing"], "naive"),
+    column(large["MAD"], "naive"),
 )
 Markdown(
     f"With {large_budget:,} letters the undefended copy reaches "
-    f"{metrics.spread_of(large['nothing'], 'naive')} %, the one behind MAD "
-    f"{metrics.spread_of(large['MAD'], 'naive')} % "
+    f"{spread_of(large['nothing'], 'naive')} %, the one behind MAD "
+    f"{spread_of(large['MAD'], 'naive')} % "
     f"(a difference of **{lasting:.1f} points**)."
 )
 
@@ -1159,11 +1156,11 @@ for s, run in zip(seeds, sweep[epsilon], strict=True):
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy of copies behind MAD by what the attacker does with the answers; points are seeds, bars 95 % intervals."}, "image": {"alt": "Five rows of points with intervals, accuracy of the copy: no defense, the naive attacker, the one with labels, and recovery with the surrogate known and unknown."}}
 plotting.interval_plot(
     {
-        "no defense": metrics.column(bare, "naive"),
-        "naive": metrics.column(sweep[epsilon], "naive"),
-        "labels": metrics.column(sweep[epsilon], "labels"),
+        "no defense": column(bare, "naive"),
+        "naive": column(sweep[epsilon], "naive"),
+        "labels": column(sweep[epsilon], "labels"),
         **{
-            f"recovery, {name}": metrics.column(runs, "accuracy")
+            f"recovery, {name}": column(runs, "accuracy")
             for name, runs in undone.items()
         },
     },
@@ -1173,16 +1170,14 @@ plt.show()
 
 # %% tags=["hide-input"]
 regained = {
-    name: metrics.paired_difference(
-        metrics.column(runs, "accuracy"), metrics.column(bare, "naive")
-    )
+    name: paired_difference(column(runs, "accuracy"), column(bare, "naive"))
     for name, runs in undone.items()
 }
 Markdown(
     " ".join(
-        f"With the *{name}* {metrics.column(runs, 'label').mean():.1f} % of "
+        f"With the *{name}* {column(runs, 'label').mean():.1f} % of "
         "the labels come back, the answers are off by "
-        f"{metrics.column(runs, 'error').mean():.4f} on average, and the copy "
+        f"{column(runs, 'error').mean():.4f} on average, and the copy "
         f"is {regained[name]:+.1f} points from the undefended one."
         for name, runs in undone.items()
     )
@@ -1401,7 +1396,7 @@ claims.add(
 )
 claims.add(
     "labels of letters changed by MAD-argmax, ε = 1.5 (%)",
-    metrics.column(rivals["MAD-argmax, ε = 1.5"], "flipped").max(),
+    column(rivals["MAD-argmax, ε = 1.5"], "flipped").max(),
     low=0,
     high=0,
 )
@@ -1444,7 +1439,7 @@ claims.add(
 for name, least in (("surrogate known", 97), ("surrogate unknown", 95)):
     claims.add(
         f"labels recovered, {name} (%)",
-        metrics.column(undone[name], "label").mean(),
+        column(undone[name], "label").mean(),
         low=least,
     )
     claims.add(
@@ -1462,9 +1457,9 @@ claims.add(
 )
 claims.add(
     "trained surrogate: naive copy minus that of MAD (points)",
-    metrics.paired_difference(
-        metrics.column(rivals["MAD, trained surrogate"], "naive"),
-        metrics.column(rivals["MAD"], "naive"),
+    paired_difference(
+        column(rivals["MAD, trained surrogate"], "naive"),
+        column(rivals["MAD"], "naive"),
     ).mean,
     low=15,
 )
@@ -1492,7 +1487,7 @@ claims.add(
 )
 claims.add(
     "distance moved on letters by random noise",
-    metrics.column(rivals["random noise"], "moved").mean(),
+    column(rivals["random noise"], "moved").mean(),
     low=0.8,
 )
 claims.add(

@@ -708,7 +708,7 @@ claims.check()
 '''
 LOADING = """# %%
 from mexutils import datasets, load_chapter
-from mexutils.training import progress
+from mexutils.notebook import progress
 
 FINE = load_chapter("part/fine")
 

@@ -11,6 +11,13 @@ import pytest
 from scipy import stats
 
 from mexutils import Claims, claims, metrics, plotting
+from mexutils.runs import (
+    Interval,
+    interval,
+    of_shares,
+    paired_difference,
+    proportion_interval,
+)
 
 # --- scores ---------------------------------------------------------------
 
@@ -64,17 +71,17 @@ BAD_SCORES = {
     ),
     "distances of vectors": lambda: metrics.total_variation([1, 0], [1, 0]),
     "distances of NaN": lambda: metrics.total_variation([[NAN, 1]], [[0, 1]]),
-    "interval of one": lambda: metrics.interval([1.0]),
-    "interval of a table": lambda: metrics.interval(np.zeros((3, 2))),
-    "interval of NaN": lambda: metrics.interval([1.0, NAN, 2.0]),
-    "pairs of other lengths": lambda: metrics.paired_difference([1], [1, 2]),
-    "shares in percent": lambda: metrics.of_shares([0.5, 97.0]),
-    "shares below 0": lambda: metrics.of_shares([0.5, -0.1]),
-    "a share alone": lambda: metrics.of_shares([0.5]),
-    "a table of shares": lambda: metrics.of_shares(np.zeros((3, 2))),
-    "shares with NaN": lambda: metrics.of_shares([0.5, NAN, 1.0]),
-    "more successes than trials": lambda: metrics.proportion_interval(3, 2),
-    "no trial": lambda: metrics.proportion_interval(0, 0),
+    "interval of one": lambda: interval([1.0]),
+    "interval of a table": lambda: interval(np.zeros((3, 2))),
+    "interval of NaN": lambda: interval([1.0, NAN, 2.0]),
+    "pairs of other lengths": lambda: paired_difference([1], [1, 2]),
+    "shares in percent": lambda: of_shares([0.5, 97.0]),
+    "shares below 0": lambda: of_shares([0.5, -0.1]),
+    "a share alone": lambda: of_shares([0.5]),
+    "a table of shares": lambda: of_shares(np.zeros((3, 2))),
+    "shares with NaN": lambda: of_shares([0.5, NAN, 1.0]),
+    "more successes than trials": lambda: proportion_interval(3, 2),
+    "no trial": lambda: proportion_interval(0, 0),
 }
 
 
@@ -164,6 +171,30 @@ def test_honest_comparisons_are_not_refused(case):
     assert metrics.fidelity(truth, answers) == score
 
 
+def test_labels_become_one_hot():
+    rows = [[0, 0, 1], [1, 0, 0]]
+    np.testing.assert_array_equal(metrics.one_hot([2, 0], 3), rows)
+    np.testing.assert_array_equal(
+        metrics.as_probabilities(np.array([2, 0]), 3), rows
+    )
+    assert metrics.as_probabilities(np.array(rows), 3).tolist() == rows
+
+
+@pytest.mark.parametrize("labels", [[3], [-1], [0.5], ["a"], [True]])
+def test_labels_that_are_no_places_are_refused(labels):
+    with pytest.raises(ValueError, match="places from 0 to 2"):
+        metrics.one_hot(np.array(labels), 3)
+
+
+def test_the_three_scores_are_percent_of_the_same_rows():
+    found = metrics.scores([0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 1, 1])
+    assert found == {
+        "accuracy": 75,
+        "fidelity": 50,
+        "relative": pytest.approx(100),
+    }
+
+
 def test_copies_of_any_quality_are_not_refused():
     rng = np.random.default_rng(0)
     for _ in range(500):
@@ -192,7 +223,7 @@ def test_copies_that_know_few_classes_are_not_refused():
 
 def test_interval_is_students():
     values = np.random.default_rng(0).normal(3, 2, 7)
-    ends = metrics.interval(values)
+    ends = interval(values)
     second = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert ends.mean == pytest.approx(values.mean())
     np.testing.assert_allclose(ends[1:], [second.low, second.high])
@@ -202,32 +233,32 @@ def test_interval_has_its_hand_value():
     # Mean 2, standard error 1 / sqrt(3), t(0.975; 2) = 4.302653.
     half = 4.302653 / math.sqrt(3)
     np.testing.assert_allclose(
-        metrics.interval([1, 2, 3]), [2, 2 - half, 2 + half], rtol=1e-6
+        interval([1, 2, 3]), [2, 2 - half, 2 + half], rtol=1e-6
     )
 
 
 def test_interval_holds_the_true_mean_in_95_of_100_cases():
     draws = np.random.default_rng(0).normal(1.5, 1, (3000, 5))
-    ends = [metrics.interval(draw) for draw in draws]
+    ends = [interval(draw) for draw in draws]
     share = np.mean([end.low <= 1.5 <= end.high for end in ends])
     assert share == pytest.approx(0.95, abs=0.012)
 
 
 def test_shares_are_an_interval_within_0_and_1():
     middle = [0.4, 0.5, 0.6]
-    assert metrics.of_shares(middle) == metrics.interval(middle)
+    assert of_shares(middle) == interval(middle)
     for values in ([0.9, 1.0, 1.0], [0.0, 0.0, 0.1]):
-        plain, cut = metrics.interval(values), metrics.of_shares(values)
+        plain, cut = interval(values), of_shares(values)
         assert plain.low < 0 or plain.high > 1
         assert cut.mean == plain.mean
         assert cut[1:] == (max(plain.low, 0), min(plain.high, 1))
-    assert metrics.of_shares([1.0, 1.0 + 1e-12]).high == 1
-    assert metrics.of_shares([True, False, True]).mean == pytest.approx(2 / 3)
+    assert of_shares([1.0, 1.0 + 1e-12]).high == 1
+    assert of_shares([True, False, True]).mean == pytest.approx(2 / 3)
 
 
 def test_paired_difference_cancels_what_pairs_share():
     shared = np.random.default_rng(0).normal(0, 100, 6)
-    ends = metrics.paired_difference(shared + [2, 3, 2, 3, 2, 3], shared)
+    ends = paired_difference(shared + [2, 3, 2, 3, 2, 3], shared)
     assert ends.mean == pytest.approx(2.5)
     assert 1.9 < ends.low < 2.5 < ends.high < 3.1
 
@@ -237,7 +268,7 @@ def test_proportion_interval_is_wilsons():
     centre = (k + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
     np.testing.assert_allclose(
-        metrics.proportion_interval(k, n),
+        proportion_interval(k, n),
         [k / n, centre - half, centre + half],
         rtol=1e-10,
     )
@@ -245,13 +276,13 @@ def test_proportion_interval_is_wilsons():
 
 def test_proportion_interval_holds_the_share_in_95_of_100_cases():
     counts = np.random.default_rng(0).binomial(50, 0.3, 2000)
-    ends = [metrics.proportion_interval(k, 50) for k in range(51)]
+    ends = [proportion_interval(k, 50) for k in range(51)]
     share = np.mean([ends[k].low <= 0.3 <= ends[k].high for k in counts])
     assert 0.93 < share < 0.98
 
 
 def test_an_interval_prints_with_its_ends():
-    ends = metrics.Interval(0.98765, 0.98, 0.99)
+    ends = Interval(0.98765, 0.98, 0.99)
     assert f"{ends:.1%}" == "98.8% [98.0%, 99.0%]"
     assert f"{ends}" == "0.988 [0.98, 0.99]"
 
@@ -421,7 +452,7 @@ def test_a_band_is_the_mean_and_its_interval():
     corners = band.get_paths()[0].vertices
     for x, row in zip([1, 2, 4], values, strict=True):
         ends = corners[corners[:, 0] == x, 1]
-        wanted = metrics.interval(row)
+        wanted = interval(row)
         np.testing.assert_allclose(
             [ends.min(), ends.max()], [wanted.low, wanted.high]
         )

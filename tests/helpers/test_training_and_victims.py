@@ -17,7 +17,7 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from mexutils import datasets, metrics, training, victims
+from mexutils import datasets, metrics, models, training, victims
 from mexutils.cache import cache_dir, cached
 
 # --- fit and predict_proba ------------------------------------------------
@@ -150,7 +150,7 @@ def test_predict_proba_refuses_rows_that_are_not_finite():
 
 
 def test_lenet_reads_digits_and_answers_logits():
-    model = training.lenet(width=4, hidden=8, classes=7)
+    model = models.lenet(width=4, hidden=8, classes=7)
     assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 7)
     widths = [m.out_channels for m in model if isinstance(m, nn.Conv2d)]
     assert widths == [4, 8]
@@ -448,7 +448,7 @@ def test_another_setting_is_another_recipe(monkeypatch, setting):
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(training, "lenet"), (training, "fit"), (victims, "jitter")],
+    [(models, "lenet"), (training, "fit"), (victims, "jitter")],
     ids=["network", "training", "distortion"],
 )
 def test_another_procedure_is_another_recipe(monkeypatch, place, name):

@@ -15,9 +15,7 @@ from _cluster import ROOT, cluster, wait_for
 from techniques import techniques
 
 from mexutils import (
-    Accounts,
     Alarm,
-    ClientBlocked,
     PredictionAPI,
     load_chapter,
 )
@@ -69,33 +67,6 @@ def test_every_attack_and_every_defense_chapter_takes_part():
     assert shown == set(rows)
     for part in techniques("attacks", "defenses"):
         assert part.arena or part.remark, part.chapter
-
-
-def test_accounts_take_turns_and_drop_the_blocked():
-    api = PredictionAPI(
-        first_column,
-        monitors=[After(20)],
-        on_alarm="block",
-        input_shape=(1,),
-    )
-    customer = Accounts(api, ["a", "b"], rows=10)
-    rows = np.linspace(0, 1, 40)[:, None]
-    with pytest.raises(ClientBlocked):
-        customer.query(rows)
-    sent, heard = customer.transfer_set()
-    np.testing.assert_array_equal(sent, rows[:20])
-    np.testing.assert_allclose(heard, first_column(rows[:20]))
-    assert api.ledger.accounts["a"].queries == 10
-    assert api.ledger.accounts["b"].queries == 10
-
-
-def test_accounts_refuse_bad_names():
-    api = PredictionAPI(first_column, input_shape=(1,))
-    for names in ("me", []):
-        with pytest.raises(ValueError, match="names must be a list"):
-            Accounts(api, names)
-    with pytest.raises(ValueError, match="nothing was answered"):
-        Accounts(api).transfer_set()
 
 
 def test_averaging_asks_four_times_and_dummies_are_billed():

@@ -257,13 +257,6 @@ def test_the_online_guess_is_read_before_the_step(pool):
     assert np.abs(again - before).max() > 1e-6
 
 
-def test_labels_become_one_hot():
-    np.testing.assert_array_equal(
-        knockoff_nets.as_probabilities(np.array([2, 0]), 3),
-        [[0, 0, 1], [1, 0, 0]],
-    )
-
-
 def test_attacks_use_the_query_alone(pool, groups):
     api = OnlyQuery(brightness)
     knockoff_nets.knockoff(api, pool.x, 20, seed=0)
