@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -68,7 +69,9 @@ def sweep(
         given.
     scheduler: the address of a Dask scheduler, as `"tcp://host:8786"`; its
         workers must be able to import mexutils. Without one, `workers`
-        processes of one thread are started here and stopped at the end.
+        processes of one thread are started here and stopped at the end;
+        where Dask's processes are not installed, as on Colab, this process
+        computes one cell after another.
     what: the caption of the progress bar.
 
     Equal cells are computed once. A cell that raises is reported with its
@@ -119,6 +122,10 @@ def _computed(
     wanted: dict[str, Cell], scheduler: str | None, workers: int
 ) -> Iterator[tuple[str, Outcome]]:
     """Key and outcome of every wanted cell, as they become ready."""
+    if scheduler is None and find_spec("distributed") is None:
+        for key, cell in wanted.items():
+            yield key, Outcome(*_call(cell))
+        return
     from distributed import KilledWorker, as_completed
 
     with _client(scheduler, workers) as client:
