@@ -270,17 +270,34 @@ def cell_key(cell: Cell) -> str:
     Raises `ValueError` for a parameter that cannot be told from others of
     its kind, such as a generator.
     """
-    return key_of(key_of(cell.function), cell.parameters)
+    (key,) = _cell_keys([cell])
+    return key
+
+
+class _Code(NamedTuple):
+    """A function among the parameters, by its key."""
+
+    key: str
 
 
 def _cell_keys(cells: Sequence[Cell]) -> list[str]:
     """The key of every cell; the code of each function is read once."""
-    functions = {id(cell.function): cell.function for cell in cells}
-    known = {place: key_of(code) for place, code in functions.items()}
+    read: dict[int, str] = {}
+
+    def code_of(function: Callable) -> str:
+        if id(function) not in read:
+            read[id(function)] = key_of(function)
+        return read[id(function)]
+
+    def known(value):
+        is_code = isinstance(value, FunctionType | functools.partial)
+        return _Code(code_of(value)) if is_code else value
+
     keys = []
     for place, cell in enumerate(cells):
         try:
-            keys.append(key_of(known[id(cell.function)], cell.parameters))
+            about = {n: known(value) for n, value in cell.parameters.items()}
+            keys.append(key_of(code_of(cell.function), about))
         except ValueError as error:
             raise ValueError(f"cell {place}: {error}") from error
     return keys
