@@ -59,10 +59,10 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from mexutils import (
+    Accounts,
     BudgetExceeded,
     Claims,
     ClientBlocked,
-    Clients,
     PredictionAPI,
     datasets,
     load_chapter,
@@ -659,7 +659,7 @@ def meet(owner, attack, defense, seed, budget, accounts=1):
     )
     names = [f"account {n}" for n in range(accounts)]
     together = 10 if "monitors" in settings else 500  # rows in one call
-    customer, ended = Clients(api, names, together), "finished"
+    customer, ended = Accounts(api, names, together), "finished"
     try:
         defenses = settings.get("defenses", ())
         copy = attack(customer, owner.known, seed, budget, defenses)
@@ -1416,7 +1416,7 @@ download(full.round(4), "arena.csv")
 #   have larger ones, which cost what the distance says.
 #   Labels alone, rounding and BDPL stand at the distance that they have.
 # - **L1 is one measure of utility.**
-#   Clients who only want the label lose nothing by a perturbation that keeps
+#   Accounts who only want the label lose nothing by a perturbation that keeps
 #   it, and the planes above call it costly.
 # - **Small victims, small budgets.**
 #   What ten times the queries do to the orders above is for the larger arena
