@@ -80,7 +80,7 @@ steps = 200
 #
 # Machine learning as a service means: the owner trains a model on data that
 # nobody else has, and puts it on a server.
-# Accounts send an input over a prediction API and get an answer, and every
+# Clients send an input over a prediction API and get an answer, and every
 # input is billed.
 # {cite:t}`gong2020survey` put the usual price of image classification at 1
 # to 10 dollars for 1,000 queries.

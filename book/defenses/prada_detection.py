@@ -1375,7 +1375,7 @@ Markdown(
 # They grow all the same.
 # An owner may store them as bytes, as they arrived, in an eighth of the space,
 # or forget clients who stay away; the second lets an attacker do the same.
-# Accounts who were caught cost nothing any more.
+# Clients who were caught cost nothing any more.
 #
 # ## Paper and this run
 #
@@ -1557,7 +1557,7 @@ print("nothing, if repeats are answered from a cache: they teach no more")
 #   noise are not.
 # - Dummies blur a regular stream, and an account with few enough queries is
 #   never tested.
-# - Accounts who repeat themselves leave zeros in the list, as an attacker may.
+# - Clients who repeat themselves leave zeros in the list, as an attacker may.
 # - The dummies of an evader are answered too, and it can train on them.
 #
 # ## References
