@@ -1416,7 +1416,7 @@ download(full.round(4), "arena.csv")
 #   have larger ones, which cost what the distance says.
 #   Labels alone, rounding and BDPL stand at the distance that they have.
 # - **L1 is one measure of utility.**
-#   Accounts who only want the label lose nothing by a perturbation that keeps
+#   Clients who only want the label lose nothing by a perturbation that keeps
 #   it, and the planes above call it costly.
 # - **Small victims, small budgets.**
 #   What ten times the queries do to the orders above is for the larger arena
