@@ -127,12 +127,14 @@ def test_leaves_that_answer_alike():
     truth = (np.abs(x[:, 0]) < 0.5).astype(int)
     tree = chapter.tree_top_down(chapter.TreeOracle(alike()), *ENDS, 1e-4)
     assert (chapter.predict_tree(tree, x) == truth).mean() > 0.999
-    # Bottom-up sees nothing on a line whose ends and row all answer alike.
-    for start in (None, np.array([-0.9, 0.0])):
+    # Bottom-up sees nothing on a line whose ends and row all answer alike;
+    # from the middle it sees both walls of the leaf in between.
+    for start, all_seen in (([-0.9, 0.0], False), (None, True)):
         boxes = chapter.tree_bottom_up(
             chapter.TreeOracle(alike()), *ENDS, 1e-4, start=start
         )
-        assert (chapter.predict_boxes(boxes, x) == truth).mean() < 0.7
+        same = (chapter.predict_boxes(boxes, x) == truth).mean()
+        assert bool(same > 0.999) == all_seen
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -274,6 +276,24 @@ def test_nothing_is_asked_twice():
     first = answer(np.array([0.1, 7.0]), known)
     assert answer(np.array([0.1, 8.0]), known) == first
     assert oracle.ledger.queries == 1
+
+
+def test_the_smaller_of_two_boxes_is_believed():
+    small = chapter.Box(np.zeros(2), np.full(2, 0.5), (1.0, 0.9))
+    large = chapter.Box(-np.ones(2), np.ones(2), (0.0, 0.9))
+    x = np.array([[0.2, 0.2], [-0.5, 0.2], [2.0, 0.0]])
+    for boxes in ([small, large], [large, small]):
+        assert chapter.predict_boxes(boxes, x).tolist() == [1, 0, -1]
+
+
+def test_more_first_rows_find_what_one_does_not():
+    start = np.array([[-0.9, 0.0], [0.0, 0.0]])
+    x = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
+    truth = (np.abs(x[:, 0]) < 0.5).astype(int)
+    boxes = chapter.tree_bottom_up(
+        chapter.TreeOracle(alike()), *ENDS, 1e-4, start=start
+    )
+    assert (chapter.predict_boxes(boxes, x) == truth).mean() > 0.999
 
 
 # Oracles
