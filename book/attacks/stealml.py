@@ -45,6 +45,7 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -146,19 +147,20 @@ print(f"{api.ledger.queries} queries, all parameters off by {off:.0e}")
 #
 # A row with a 1 appended multiplies weights and bias at once.
 # We write the parameters as $\theta = [w; \beta]$, one row for each class.
-# An answer of exactly 0 or 1 has no logarithm, and the error says so.
 
 
 # %%
 def with_one(x) -> np.ndarray:
-    """The rows x (n, d) with a column of ones, (n, d + 1) float64.
-
-    Raises `ValueError` where x is no table of finite numbers.
-    """
+    """Rows x (n, d) with a column of ones; `ValueError` for no table."""
     x = checks.rows(x)
     return np.column_stack([x, np.ones(len(x))])
 
 
+# %% [markdown]
+# An answer of exactly 0 or 1 has no logarithm, and the error says so.
+
+
+# %%
 def log_probabilities(answers: np.ndarray) -> np.ndarray:
     """Logarithms of the answers; `ValueError` where one of them is 0."""
     lost = int((answers <= 0).any(axis=1).sum())
@@ -200,6 +202,9 @@ def solve_binary(api, x) -> np.ndarray:
 
 
 # %%
+JUDGE = 10**6  # a seed of uniform rows that no query set uses
+
+
 def uniform_rows(n: int, d: int, seed: int) -> np.ndarray:
     """n rows uniform on [-1, 1]^d, the queries of the paper."""
     return np.random.default_rng(seed).uniform(-1, 1, (n, d))
@@ -221,12 +226,10 @@ def theta_of(model) -> np.ndarray:
 
 def relative_error(theta, truth) -> float:
     """|theta - truth| / |truth|, in the Euclidean norm of all entries."""
+    shapes = np.shape(theta), np.shape(truth)
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"parameters of {shapes}: not models of one kind")
     theta, truth = np.asarray(theta), np.asarray(truth)
-    if theta.shape != truth.shape:
-        raise ValueError(
-            f"parameters of shapes {theta.shape} and {truth.shape} cannot be "
-            "compared: both models must be of one kind"
-        )
     return float(np.linalg.norm(theta - truth) / np.linalg.norm(truth))
 
 
@@ -247,32 +250,27 @@ def error_binary(victim, truth, queries: int, seed: int) -> float:
 
 
 theta_binary = theta_of(binary)[0]
-n_sets = 100
-query_sets = range(seed, seed + n_sets)
 around = np.array([-8, -4, -2, -1, 0, 1, 2, 4, 8])
-cliff_binary = np.array(
-    [
-        [error_binary(binary, theta_binary, 31 + k, s) for s in query_sets]
-        for k in around
+cliff = {
+    k: [
+        error_binary(binary, theta_binary, 31 + k, seed + s)
+        for s in range(100)
     ]
-)
+    for k in around
+}
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Error of the stolen parameters against the number of queries less d + 1, mean and 95 % interval of the logarithm over 100 query sets."}, "image": {"alt": "A curve of the relative parameter error on a logarithmic axis against the number of queries, from eight fewer than d plus 1 to eight more"}}
 figure, ax = plt.subplots()
-plotting.band(ax, around, np.log10(cliff_binary), "breast cancer, 2 classes")
+logs = np.log10(list(cliff.values()))
+plotting.band(ax, around, logs, "breast cancer, 2 classes")
 ax.set_yticks(range(-15, 1, 3), [f"$10^{{{k}}}$" for k in range(-15, 1, 3)])
 ax.set(xlabel="queries less (d + 1)", ylabel="relative parameter error")
 plt.show()
-
-# %% tags=["remove-input"]
-at_31, at_30 = cliff_binary[around == 0][0], cliff_binary[around == -1][0]
-rms_30 = np.sqrt((at_30**2).mean())
-worst_31 = at_31.max()
+worst_31, rms_30 = max(cliff[0]), np.sqrt(np.mean(np.square(cliff[-1])))
 Markdown(
-    f"With 31 queries the worst of {n_sets} query sets is off by "
-    f"{worst_31:.0e}. With 30 the error is {rms_30:.2f} (root mean square): "
-    "one direction of the 31 stays unknown, and the shortest solution sets "
-    "it to zero."
+    f"With 31 queries the worst of 100 query sets is off by {worst_31:.0e}. "
+    f"With 30 the error is {rms_30:.2f} (root mean square): one direction of "
+    "the 31 stays unknown, and the shortest solution sets it to zero."
 )
 
 # %% [markdown]
@@ -325,29 +323,25 @@ def remove_shift(theta) -> np.ndarray:
     return theta - theta.mean(axis=0)
 
 
-def steal_multi(victim, queries: int, seed: int) -> np.ndarray:
-    """theta of one theft of a softmax model, without its shift."""
-    api = PredictionAPI(victim.predict_proba)
-    x = uniform_rows(queries, victim.n_features_in_, seed)
-    copy = remove_shift(solve_softmax(api, x))
-    assert api.ledger.queries == queries
-    return copy
-
-
 # %% [markdown]
 # The victim is a softmax regression on the digits table, $d = 64$ and
 # $c = 10$.
 # Copies are judged on uniform rows too: $R_{unif}$ is $1 -$
 # [fidelity](../setting.ipynb) there.
 
-# %%
-JUDGE = 10**6  # a seed that no query set uses
-seeds = range(seed, seed + n_seeds)
-few = seeds[:n_few]
+# %% tags=["hide-input"]
+seeds, few = range(seed, seed + n_seeds), range(seed, seed + n_few)
 wide = uniform_rows(n_uniform, 64, JUDGE)
 digits = datasets.tabular("digits", seed)
 multi = LogisticRegression(max_iter=1000).fit(*digits.train)
 theta_multi = remove_shift(theta_of(multi))
+
+
+def steal_multi(victim, queries: int, seed: int) -> np.ndarray:
+    """theta of one theft of a softmax model, without its shift."""
+    api = PredictionAPI(victim.predict_proba)
+    x = uniform_rows(queries, victim.n_features_in_, seed)
+    return remove_shift(solve_softmax(api, x))
 
 
 def scores(theta, truth, answers, victim_answers) -> dict:
@@ -361,22 +355,17 @@ def scores(theta, truth, answers, victim_answers) -> dict:
 
 runs, victim_answers = {}, multi.predict_proba(wide)
 for queries in (64, 65):
-    copies = [steal_multi(multi, queries, s) for s in seeds]
     runs[queries] = pd.DataFrame(
-        scores(copy, theta_multi, softmax_answers(copy, wide), victim_answers)
-        for copy in copies
+        scores(t, theta_multi, softmax_answers(t, wide), victim_answers)
+        for t in (steal_multi(multi, queries, s) for s in seeds)
     )
 exact = pd.concat(runs, names=["queries"]).groupby("queries")
 plotting.table(exact.max(), dict.fromkeys(runs[65], "{:.1e}"))
 
-# %% tags=["remove-input"]
-Markdown(
-    "(The worst of the query sets.) At 64 queries the copy gives another "
-    f"label on {exact.R_unif.mean()[64]:.1%} of the {n_uniform:,} rows on "
-    f"average, at 65 the worst one on {exact.R_unif.max()[65]:.2%}. The "
-    "paper's 650 queries for these digits are ten times what the equations "
-    "need."
-)
+# %% [markdown]
+# (The worst of the query sets.)
+# One query decides here too.
+# The paper's 650 queries for these digits are ten times $d + 1$.
 
 # %% [markdown]
 # What if the shift is not removed?
@@ -420,8 +409,7 @@ plt.show()
 # It needs no trick with ratios.
 # What does it need instead?
 # Each loss below returns its value and its gradient with respect to the scores
-# $z$, and one loop serves them all: L-BFGS, a method that builds a picture of
-# the curvature from past gradients, until nothing is left to gain.
+# $z$.
 
 
 # %%
@@ -435,6 +423,13 @@ def softmax_loss(z: np.ndarray, p: np.ndarray):
     return loss, (answers - p) / len(z)
 
 
+# %% [markdown]
+# One loop serves all losses: L-BFGS, a method that builds a picture of the
+# curvature from past gradients, until nothing is left to gain.
+# The fit of a linear score is: parameters in, loss and gradient out.
+
+
+# %%
 def minimise(objective: Callable, start: np.ndarray, steps: int):
     """The point where L-BFGS stops, and the value there."""
     options = {"maxiter": steps, "maxfun": 10 * steps, "maxcor": 40}
@@ -448,8 +443,7 @@ def minimise(objective: Callable, start: np.ndarray, steps: int):
 def fit_scores(x, p, loss=softmax_loss, steps: int = 5000, start=None):
     """theta (c, d + 1) whose scores minimise `loss` on the answers p.
 
-    x: (q, d). p: (q, c), taken as they are. start: the first theta, zero
-    where none is given.
+    x: (q, d). p: (q, c), taken as they are. start: the first theta, or 0.
     """
     checks.probabilities(p, len(x))
     rows, p = with_one(x), np.asarray(p, dtype=float)
@@ -472,26 +466,16 @@ for queries in (65, 130, 650):
     for s in few:
         x = uniform_rows(queries, 64, s)
         fitted = fit_scores(x, multi.predict_proba(x), steps=1000)
-        row = {"queries": queries}
-        row["log-ratios"] = relative_error(
-            steal_multi(multi, queries, s), theta_multi
-        )
-        row["cross-entropy"] = relative_error(
-            remove_shift(fitted), theta_multi
-        )
-        rows.append(row)
-solvers = pd.DataFrame(rows).groupby("queries").mean()
+        both = steal_multi(multi, queries, s), remove_shift(fitted)
+        rows.append([queries, *(relative_error(t, theta_multi) for t in both)])
+columns = ["queries", "log-ratios", "cross-entropy"]
+solvers = pd.DataFrame(rows, columns=columns).groupby("queries").mean()
 plotting.table(solvers, dict.fromkeys(solvers, "{:.1e}"))
 
-# %% tags=["remove-input"]
-Markdown(
-    "After 1,000 steps at most, the cross-entropy is off by "
-    f"{solvers['cross-entropy'][65]:.1%} at *d* + 1 queries, by "
-    f"{solvers['cross-entropy'][130]:.0e} at twice as many, and by "
-    f"{solvers['cross-entropy'][650]:.0e} at the paper's 650. Its valley is "
-    "flat where probabilities are small: an answer of a millionth hardly "
-    "counts, yet its logarithm says as much as that of a large one."
-)
+# %% [markdown]
+# The cross-entropy had 1,000 steps at most.
+# Its valley is flat where probabilities are small: an answer of a millionth
+# hardly counts, yet its logarithm says as much as that of a large one.
 
 # %% [markdown]
 # ### One-vs-rest
@@ -521,6 +505,11 @@ def centred(values: np.ndarray) -> np.ndarray:
     return values - values.mean(axis=1, keepdims=True)
 
 
+# %% [markdown]
+# A step is kept where it makes the residuals smaller, and the damping follows.
+
+
+# %%
 def gauss_newton(residuals: Callable, start: np.ndarray, steps: int):
     """Parameters (k,) where damped Gauss-Newton steps stop.
 
@@ -564,17 +553,18 @@ def fit_ovr(x, p, steps: int = 100) -> np.ndarray:
     return gauss_newton(residuals, start, steps).reshape(c, -1)
 
 
+# %% [markdown]
+# Behind an API, and the copy's answers:
+
+
+# %%
 def solve_ovr(api, x, steps: int = 100) -> np.ndarray:
     """theta (c, d + 1) of a row-normalised one-vs-rest logistic regression.
 
-    x: (q, d) rows to query. No symmetry needs to be removed. Raises
-    `ValueError` as `solve_binary` does.
-
-    Source: the model of Tramèr et al. (2016), section 4.1, who descend its
-    cross-entropy instead.
+    x: (q, d) rows to query. Raises `ValueError` as `solve_binary` does.
     """
-    rows = with_one(x)[:, :-1]
-    return fit_ovr(rows, api.query(rows), steps)
+    x = checks.rows(x)
+    return fit_ovr(x, api.query(x), steps)
 
 
 def ovr_answers(theta: np.ndarray, x) -> np.ndarray:
@@ -590,7 +580,7 @@ def ovr_answers(theta: np.ndarray, x) -> np.ndarray:
 # Beside the attack stands the paper's cross-entropy, on the same answers.
 
 
-# %%
+# %% tags=["hide-input"]
 def ovr_loss(z: np.ndarray, p: np.ndarray):
     """The cross-entropy of one-vs-rest scores divided by their sum."""
     scores = expit(z)
@@ -604,7 +594,7 @@ ovr.fit(*digits.train)
 theta_ovr = np.vstack([theta_of(one) for one in ovr.estimators_])
 victim_answers = ovr.predict_proba(wide)
 rows = []
-for queries in progress((80, 100, 130, 325), "one-vs-rest"):
+for queries in progress((80, 130, 325), "one-vs-rest"):
     for s in few:
         x = uniform_rows(queries, 64, s)
         copy = solve_ovr(PredictionAPI(ovr.predict_proba), x)
@@ -616,15 +606,9 @@ for queries in progress((80, 100, 130, 325), "one-vs-rest"):
 one_vs_rest = pd.DataFrame(rows).groupby("queries")
 plotting.table(one_vs_rest.max(), dict.fromkeys(row, "{:.1e}"))
 
-# %% tags=["remove-input"]
-ovr_worst = one_vs_rest["parameter error"].max()
-ovr_exact = [q for q, worst in ovr_worst.items() if worst < 1e-10]
-Markdown(
-    "(The worst of the query sets.) All of them are exact to 1e-10 "
-    + (f"from {min(ovr_exact)} queries on. " if ovr_exact else "nowhere. ")
-    + "The cross-entropy, within 1,000 steps, is off by "
-    f"{one_vs_rest['cross-entropy'].mean()[130]:.0%} on average at 130."
-)
+# %% [markdown]
+# (The worst of the query sets.
+# The cross-entropy had 1,000 steps at most; its column is a parameter error.)
 
 # %% [markdown]
 # ### A hidden layer
@@ -638,10 +622,7 @@ Markdown(
 # %%
 @dataclass
 class NetworkModel:
-    """One tanh layer and a softmax.
-
-    hidden: W (h, d + 1). output: V (c, h + 1). Biases come last.
-    """
+    """One tanh layer and a softmax; hidden W, output V, biases last."""
 
     hidden: np.ndarray
     output: np.ndarray
@@ -662,10 +643,6 @@ class NetworkModel:
 # L_{\log}(\theta) = \frac{1}{2 q c} \sum_{n, i} \bigl(
 #     (z_{ni} - \bar z_n) - (\ln p_{ni} - \overline{\ln p}_n) \bigr)^2 .
 # $$
-#
-# The chain rule takes its slope $g = \partial L / \partial z$ back: with
-# $u = \tanh(W [x; 1])$, the slope of $V$ is $g\,[u; 1]^\top$, and that of $W$
-# is $(V^\top g \odot (1 - u^2))\,[x; 1]^\top$.
 
 
 # %%
@@ -675,6 +652,13 @@ def log_ratio_loss(z: np.ndarray, p: np.ndarray):
     return (gap**2).mean() / 2, gap / gap.size
 
 
+# %% [markdown]
+# The chain rule takes its slope $g = \partial L / \partial z$ back: with
+# $u = \tanh(W [x; 1])$, the slope of $V$ is $g\,[u; 1]^\top$, and that of $W$
+# is $(V^\top g \odot (1 - u^2))\,[x; 1]^\top$.
+
+
+# %%
 def network_objective(rows, p, hidden: int, loss: Callable) -> Callable:
     """The loss of a network, given flat parameters, and its gradient."""
     inputs, classes = rows.shape[1], p.shape[1]
@@ -731,10 +715,13 @@ def fit_network(
 # The victim has 20 hidden units, so $k = 20 \cdot 65 + 10 \cdot 21 = 1510$.
 # After the softmax shift is removed, 1,489 unknowns are left, and an answer
 # carries 9 numbers: fewer than 166 queries cannot be enough.
-# The log-ratios get 400, 500 and 600 answers, each with up to three starts.
+# The log-ratios get 400, 500 and 600 answers, with up to three starts; the
+# paper's cross-entropy the same 600 answers, and 1,510, one query for each
+# parameter.
 
-# %%
+# %% tags=["hide-input"]
 HIDDEN, PARAMETERS = 20, 1510
+NETWORK_BUDGETS = (400, 500, 600)
 network = MLPClassifier(HIDDEN, activation="tanh", max_iter=1000, tol=1e-3)
 network.set_params(random_state=seed).fit(*digits.train)
 network_labels = network.predict(wide)
@@ -747,43 +734,29 @@ def steal_network(victim, queries: int, seed: int, loss: Callable, **options):
     return fit_network(x, answers, HIDDEN, loss, seed=seed, **options)
 
 
-NETWORK_BUDGETS = (400, 500, 600)
 stolen = {
-    (queries, s): steal_network(network, queries, s, log_ratio_loss)
+    ("log-ratios", queries, s): steal_network(
+        network, queries, s, log_ratio_loss
+    )
     for queries in progress(NETWORK_BUDGETS, "network")
     for s in seeds
 }
+for queries, s in product((600, PARAMETERS), few):
+    stolen["cross-entropy", queries, s] = steal_network(
+        network, queries, s, softmax_loss, restarts=1
+    )
 agreement = pd.Series(
     {
         key: metrics.fidelity(copy.scores(wide), network_labels)
         for key, copy in stolen.items()
     }
-).unstack()
-plotting.table(agreement, dict.fromkeys(agreement, "{:.2%}"))
+)
+shown = agreement.unstack().rename_axis(["loss", "queries"])
+plotting.table(shown, dict.fromkeys(shown, "{:.2%}"))
 
 # %% [markdown]
-# (Agreement with the victim on uniform rows; a row for each number of queries,
-# a column for each query set.)
-# The paper's cross-entropy gets the same 600 answers, and 1,510, one query for
-# each parameter.
-
-# %%
-by_entropy = {
-    queries: [
-        metrics.fidelity(
-            steal_network(
-                network, queries, s, softmax_loss, restarts=1
-            ).scores(wide),
-            network_labels,
-        )
-        for s in few
-    ]
-    for queries in (600, PARAMETERS)
-}
-for queries, same in by_entropy.items():
-    print(queries, [f"{value:.2%}" for value in same])
-
-# %% [markdown]
+# (Agreement with the victim on uniform rows, a column for each query set.)
+#
 # Is it the same network inside?
 # Hidden units have no names: their order is free, and since $\tanh$ is odd a
 # unit may change the sign of all its weights.
@@ -820,7 +793,7 @@ original = NetworkModel(
     np.column_stack([network.coefs_[0].T, network.intercepts_[0]]),
     np.column_stack([network.coefs_[1].T, network.intercepts_[1]]),
 )
-copy = stolen[NETWORK_BUDGETS[-1], seed]
+copy = stolen["log-ratios", 600, seed]
 matched = match_hidden_units(copy, original)
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), sharex=True, sharey=True)
 for ax, other, title in zip(
@@ -832,33 +805,20 @@ for ax, other, title in zip(
     ax.set(title=f"{title}: error {off:.1g}", xlabel="victim's weight")
 axes[0].set_ylabel("stolen weight")
 plt.show()
-
-
-# %% tags=["remove-input"]
-def network_error(copy: NetworkModel, original: NetworkModel) -> float:
-    """The larger relative error of both layers, with matched units."""
+output = remove_shift(original.output)
+network_errors = {}
+for key, copy in stolen.items():
     found = match_hidden_units(copy, original)
-    return max(
-        relative_error(found.hidden, original.hidden),
-        relative_error(found.output, remove_shift(original.output)),
-    )
-
-
-network_errors = {
-    key: network_error(copy, original) for key, copy in stolen.items()
-}
-exactly = {
-    queries: sum(network_errors[queries, s] < 1e-6 for s in seeds)
-    for queries in NETWORK_BUDGETS
-}
+    layers = (found.hidden, original.hidden), (found.output, output)
+    network_errors[key] = max(relative_error(*pair) for pair in layers)
+found = [
+    f"{sum(network_errors['log-ratios', q, s] < 1e-6 for s in seeds)} of "
+    f"{n_seeds} thefts with {q} answers"
+    for q in NETWORK_BUDGETS
+]
 Markdown(
-    "Both layers of the victim, to a relative error below a millionth, are "
-    "found in "
-    + ", ".join(
-        f"{found} of {n_seeds} thefts with {queries} answers"
-        for queries, found in exactly.items()
-    )
-    + f": {PARAMETERS:,} parameters, from fewer answers than parameters."
+    f"All {PARAMETERS:,} parameters of the victim, to a relative error below "
+    f"a millionth in both layers, are found in {', '.join(found)}."
 )
 
 # %% [markdown]
@@ -877,7 +837,7 @@ Markdown(
 # The attacker drops the lost answers and solves with the rest.
 
 
-# %%
+# %% tags=["hide-input"]
 def sharpened(theta, factor: float, seed: int) -> dict:
     """What is lost of 620 answers, and the error of the solve."""
     x, theta = uniform_rows(620, len(theta) - 1, seed), factor * theta
@@ -1001,7 +961,7 @@ def solve_rounded(x, answers, steps: int = 500) -> np.ndarray:
 # The softmax model answers with two decimals, and each solver gets the same
 # answers.
 
-# %%
+# %% tags=["hide-input"]
 ROUNDED = {
     "clipped log-ratios": solve_clipped,
     "weighted log-ratios": lambda x, p, k: solve_weighted(x, p),
@@ -1028,8 +988,19 @@ by_queries = {
     queries: rounded_errors(multi, queries, 2, seeds, wide)
     for queries in rounded_budgets
 }
+by_decimals = {2: by_queries[650]} | {
+    decimals: rounded_errors(multi, 650, decimals, seeds, wide)
+    for decimals in (1, 3)
+}
+decimals = pd.DataFrame(by_decimals).T.sort_index().map(np.mean)
+decimals.index.name = "decimals, 650 queries"
+plotting.table(decimals, dict.fromkeys(decimals, "{:.2%}"))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Disagreement on uniform rows against queries when probabilities are rounded to two decimals, for four solvers; mean and 95 % interval over the query sets."}, "image": {"alt": "Four curves on logarithmic axes, clipped log-ratios, weighted log-ratios, cross-entropy and least squares: share of labels that differ on uniform rows against queries"}}
+# %% [markdown]
+# That was $R_{unif}$ at 650 queries, by the number of decimals.
+# With two decimals, by the number of queries:
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Disagreement on uniform rows against queries when probabilities are rounded to two decimals, for four solvers; mean and 95 % interval over the query sets."}, "image": {"alt": "Four curves on logarithmic axes, clipped log-ratios, weighted log-ratios, cross-entropy and least squares: share of labels that differ on uniform rows against queries"}}
 figure, ax = plt.subplots()
 for name in ROUNDED:
     values = 100 * np.array([by_queries[q][name] for q in rounded_budgets])
@@ -1040,36 +1011,21 @@ ax.set_xticks(rounded_budgets, [str(q) for q in rounded_budgets])
 ax.minorticks_off()
 ax.legend()
 plt.show()
-
-# %% [markdown]
-# And at 650 queries with more or fewer decimals:
-
-# %%
-by_decimals = {2: by_queries[650]}
-by_decimals |= {
-    decimals: rounded_errors(multi, 650, decimals, seeds, wide)
-    for decimals in (1, 3)
-}
-decimals = pd.DataFrame(by_decimals).T.sort_index().map(np.mean)
-plotting.table(decimals, dict.fromkeys(decimals, "{:.2%}"))
-
-# %% tags=["remove-input"]
 two = decimals.loc[2]
-few_answers = {name: np.mean(v) for name, v in by_queries[130].items()}
 order = sorted(ROUNDED, key=two.get)
+few_answers = {name: np.mean(v) for name, v in by_queries[130].items()}
 Markdown(
     f"At 650 queries and two decimals the best solver is {order[0]} "
     f"({two[order[0]]:.2%} of the labels differ), then "
     + ", ".join(f"{name} ({two[name]:.2%})" for name in order[1:])
-    + ". With twice the budget it is "
-    + ", ".join(
-        f"{np.mean(by_queries[1300][name]):.2%} ({name})" for name in order
-    )
-    + ". A clipped 0 does not lack an equation, it has a wrong one, off in "
-    "the same direction each time. The paper reports that four or five "
-    "decimals have no effect, and that two or three weaken the attacks but "
-    "leave them far better than labels alone."
+    + "."
 )
+
+# %% [markdown]
+# A clipped 0 does not lack an equation, it has a wrong one, off in the same
+# direction each time.
+# The paper reports that four or five decimals have no effect, and that two or
+# three weaken the attacks but leave them far better than labels alone.
 
 # %% [markdown]
 # ### A victim of unknown kind
@@ -1089,14 +1045,15 @@ KINDS = {
 }
 
 
+# %% [markdown]
+# The last quarter of the answers is held out.
+
+
+# %%
 def extract_and_test(x, p, kinds=KINDS, held_out: float = 0.25) -> dict:
-    """Total variation on held-out answers of a copy of each kind.
+    """Total variation of a copy of each kind on answers held out.
 
-    x: (q, d) rows. p: (q, c) their answers. kinds: name to a function of
-    rows and answers that returns a copy, as a map from rows to
-    probabilities. held_out: share of the answers, the last ones, to test on.
-
-    Source: Tramèr et al. (2016).
+    kinds: name to a fit of rows x (q, d) and answers p (q, c).
     """
     x, p = checks.rows(x), checks.probabilities(p, len(x))
     cut = len(x) - int(checks.share("held_out", held_out) * len(x))
@@ -1119,29 +1076,19 @@ owners = {
     "network, 5 units": small.set_params(max_iter=1000, random_state=seed),
 }
 x = uniform_rows(200, 13, seed)
-tested = pd.DataFrame(
-    {
-        f"victim: {name}": extract_and_test(
-            x, owner.fit(*wine).predict_proba(x)
-        )
-        for name, owner in owners.items()
-    }
-).rename_axis("copy")
+tested = {}
+for name, owner in owners.items():
+    answers = owner.fit(*wine).predict_proba(x)
+    tested[f"victim: {name}"] = extract_and_test(x, answers)
+tested = pd.DataFrame(tested).rename_axis("copy")
 plotting.table(tested, dict.fromkeys(tested, "{:.0e}"))
 
-# %% tags=["remove-input"]
-first_fit = {victim: (tested[victim] < 1e-3).idxmax() for victim in tested}
-told = sum(
-    victim == f"victim: {kind}" and tested[victim][kind] < 1e-3
-    for victim, kind in first_fit.items()
-)
-Markdown(
-    "A softmax is the limit of one-vs-rest models whose biases all fall "
-    "together, and a network with small weights is nearly linear, so that a "
-    "richer kind can pass as well. The first kind, from the plain to the "
-    "rich, that is off by less than a thousandth names the victim's in "
-    f"{told} of {len(owners)} cases."
-)
+# %% [markdown]
+# Read each column from the top: the first number below a thousandth names the
+# victim's kind.
+# A softmax is the limit of one-vs-rest models whose biases all fall together,
+# and a network with small weights is nearly linear, so that a richer kind may
+# pass as well.
 
 # %% [markdown]
 # :::{admonition} What else stops these attacks
@@ -1172,12 +1119,6 @@ least = np.ceil(bill["unknowns"] / bill["numbers an answer"])
 bill.insert(3, "bound", least.astype(int))
 bill["price"] = bill["queries"].map(Ledger(1.50).price)
 plotting.table(bill, {"unknowns": "{:,}", "price": "${:.3f}"})
-
-# %% tags=["remove-input"]
-Markdown(
-    f"The dearest of these thefts costs \\${bill['price'].max():.2f}: what a "
-    "price per query adds to the protection of a model of this size."
-)
 
 # %% [markdown]
 # ## Paper and this run
@@ -1216,48 +1157,41 @@ claims.add(
 )
 claims.add(
     "one-vs-rest digits, 130 queries: worst parameter error",
-    ovr_worst[130],
+    one_vs_rest["parameter error"].max()[130],
     high=1e-10,
 )
 
 # %% tags=["hide-input"]
 claims.add(
     "network, 600 queries: least uniform agreement",
-    agreement.loc[600].min(),
+    agreement["log-ratios", 600].min(),
     low=1.0,
     paper="0.9432 with half a query a parameter (2,225 parameters)",
 )
 claims.add(
     "network, 600 queries: worst error of the matched weights",
-    max(network_errors[600, s] for s in seeds),
+    max(network_errors["log-ratios", 600, s] for s in seeds),
     high=1e-6,
 )
-claims.add(
-    "two decimals, 650 queries: disagreement, least squares",
-    two["least squares"],
-    high=0.0075,
-)
-claims.add(
-    "two decimals, 650 queries: disagreement, weighted",
-    two["weighted log-ratios"],
-    high=0.009,
-)
+for name, low, high in (
+    ("least squares", -np.inf, 0.0075),
+    ("weighted log-ratios", -np.inf, 0.009),
+    ("cross-entropy", -np.inf, 0.0125),
+    ("clipped log-ratios", 0.05, np.inf),
+):
+    full = f"two decimals, 650 queries: disagreement, {name}"
+    claims.add(full, two[name], low=low, high=high)
 claims.add(
     "two decimals, 130 queries: cross-entropy less least squares",
     few_answers["cross-entropy"] - few_answers["least squares"],
     low=0.05,
 )
+told = [(column < 1e-3).idxmax() for _, column in tested.items()]
 claims.add(
-    "two decimals, 650 queries: disagreement, cross-entropy",
-    two["cross-entropy"],
-    high=0.0125,
+    "extract-and-test: kinds told",
+    sum(kind == name for kind, name in zip(told, owners, strict=True)),
+    low=len(owners),
 )
-claims.add(
-    "two decimals, 650 queries: disagreement, clipped",
-    two["clipped log-ratios"],
-    low=0.05,
-)
-claims.add("extract-and-test: kinds told", told, low=len(owners))
 claims.check()
 
 # %% [markdown]
@@ -1275,9 +1209,9 @@ claims.check()
 api = PredictionAPI(binary.predict_proba)
 chosen = np.vstack([np.zeros(30), np.eye(30)])
 own = relative_error(solve_binary(api, chosen), theta_binary)
-Markdown(
+print(
     f"{api.ledger.queries} chosen rows: error {own:.0e}; random rows: "
-    f"{np.median(at_31):.0e} (median)."
+    f"{np.median(cliff[0]):.0e} (median)."
 )
 
 # %% [markdown]
@@ -1298,7 +1232,7 @@ for queries in (73, 76, 90):
         for x in (uniform_rows(queries, 64, s) for s in seeds)
     ]
     lines.append(f"{queries}: {sum(e < 1e-6 for e in off)} of {n_seeds}")
-Markdown("; ".join(lines))
+print("; ".join(lines))
 
 # %% [markdown]
 # ## Recap

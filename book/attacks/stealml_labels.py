@@ -149,6 +149,11 @@ def labels_only(machine) -> PredictionAPI:
     )
 
 
+# %% [markdown]
+# A copy is a map from rows to labels, as a plane is one.
+
+
+# %%
 def differs(copy: Callable, machine, x) -> float:
     """Share of the rows x that a copy, as a map to labels, answers wrongly."""
     return 1 - metrics.fidelity(copy(x), machine.predict(x))
@@ -173,12 +178,17 @@ def ask_labels(api, x) -> np.ndarray:
     labels = metrics.labels_of(api.query(np.asarray(x)))
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(
-            f"labels must be 0 and 1, not {labels[:3]}: this attack is for "
-            "two classes, sold as places (PredictionAPI without `classes`)"
+            f"labels must be the places 0 and 1, not {labels[:3]}: sell two "
+            "classes, without names"
         )
     return labels.astype(int)
 
 
+# %% [markdown]
+# The first rows come from larger and larger boxes.
+
+
+# %%
 def find_both_labels(api, d: int, seed: int = 0, tries: int = 100):
     """A row with label 1 and one with label 0, each (d,).
 
@@ -247,6 +257,11 @@ def bisect_pairs(label: Callable, one, other, own, rounds: int):
     return one, other, np.concatenate(probes), np.concatenate(found)
 
 
+# %% [markdown]
+# How many rounds that takes:
+
+
+# %%
 def halvings(one, other, gap: float) -> int:
     """How often the longest of the pairs must be halved to reach `gap`."""
     longest = np.linalg.norm(one - other, axis=1).max()
@@ -285,9 +300,7 @@ def bracket(exceeds: Callable, u: float, least: float, most: float = 1e9):
             u *= 2
             if u > most:
                 raise ValueError(
-                    f"a step of {1 / u:.0e} from the base point has label 1: "
-                    "so has the base point. Is the boundary a plane, and are "
-                    "the labels free of noise?"
+                    "the base point has label 1: no plane, or noisy labels"
                 )
         return u, 2 * u
     while u > least:
@@ -356,9 +369,8 @@ def lowd_meek(api, positive, negative, epsilon=5e-3, step=0.5) -> np.ndarray:
 
     api: answers labels 0 and 1, or probabilities of two classes. positive,
     negative: rows (d,) with the labels 1 and 0. epsilon: precision of each
-    weight, in units of the largest. step: how far the base point lies from
-    the boundary. Raises `ValueError` for unusable rows or epsilon, before
-    any query, and where the answers contradict a plane.
+    weight, in units of the largest. step: of the base point from the
+    boundary. Raises `ValueError` where the answers contradict a plane.
 
     Source: Lowd and Meek (2005); Tramèr et al. (2016).
     """
@@ -375,11 +387,11 @@ def lowd_meek(api, positive, negative, epsilon=5e-3, step=0.5) -> np.ndarray:
     base = other[0] + step * away / np.linalg.norm(away)
     weights = np.zeros(len(base))
     for i, axis in enumerate(np.eye(len(base))):
-
-        def flips(t, axis=axis):
-            return label((base + t * axis)[None])[0] == 1
-
-        weights[i] = weight_along(flips, np.abs(weights).max(), epsilon)
+        weights[i] = weight_along(
+            lambda t, axis=axis: label((base + t * axis)[None])[0] == 1,
+            np.abs(weights).max(),
+            epsilon,
+        )
     return np.append(weights, -weights @ edge)
 
 
@@ -426,15 +438,11 @@ def linear_learner(x, y):
     return LogisticRegression(C=100, max_iter=1000).fit(x, y)
 
 
-def checked_budget(d: int, budget: int, least: int = 20) -> None:
-    """Refuse a budget that is too small to be divided, or no inputs."""
-    if d < 1 or budget < least:
-        raise ValueError(
-            f"d = {d} inputs, a budget of {budget}: give at least 1 input and "
-            f"{least} queries"
-        )
+# %% [markdown]
+# On uniform rows:
 
 
+# %%
 def retrain_uniform(api, d: int, budget: int, learner=linear_learner, seed=0):
     """A model trained on the labels of `budget` uniform rows (d,).
 
@@ -443,7 +451,7 @@ def retrain_uniform(api, d: int, budget: int, learner=linear_learner, seed=0):
 
     Source: Tramèr et al. (2016).
     """
-    checked_budget(d, budget)
+    checks.whole("budget", budget, least=20)
     x = np.random.default_rng(seed).uniform(-1, 1, (budget, d))
     return learner(x, metrics.labels_of(api.query(x)))
 
@@ -471,6 +479,11 @@ def pairs_across(x, y, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
     return first[apart], second[apart]
 
 
+# %% [markdown]
+# Most of the budget goes into bisections of such pairs.
+
+
+# %%
 def retrain_line_search(
     api, d: int, budget: int, learner=linear_learner, seed=0, gap=0.1
 ):
@@ -481,7 +494,7 @@ def retrain_line_search(
 
     Source: Tramèr et al. (2016).
     """
-    checked_budget(d, budget)
+    checks.whole("budget", budget, least=20)
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (budget // 4, d))
     label = lambda rows: metrics.labels_of(api.query(rows))  # noqa: E731
@@ -515,6 +528,11 @@ def near_boundary(model, d: int, n: int, rng) -> np.ndarray:
     return (one + other) / 2
 
 
+# %% [markdown]
+# The rounds:
+
+
+# %%
 def retrain_adaptive(
     api, d: int, budget: int, learner=linear_learner, seed=0, rounds=5
 ):
@@ -522,7 +540,7 @@ def retrain_adaptive(
 
     Source: Tramèr et al. (2016).
     """
-    checked_budget(d, budget, least=4 * rounds)
+    checks.whole("budget", budget, least=4 * rounds)
     rng, share = np.random.default_rng(seed), budget // rounds
     x = rng.uniform(-1, 1, (share, d))
     y = metrics.labels_of(api.query(x))
@@ -570,6 +588,11 @@ def errors_of(copy: Callable, machine, kinds: dict) -> dict:
     return {name: differs(copy, machine, x) for name, x in kinds.items()}
 
 
+# %% [markdown]
+# One walk, judged:
+
+
+# %%
 def walked(machine, epsilon: float, seed: int, kinds: dict) -> dict:
     """One walk: its bill, the angle of its weights, and its errors."""
     api, truth = labels_only(machine), machine.coef_[0]
@@ -580,6 +603,10 @@ def walked(machine, epsilon: float, seed: int, kinds: dict) -> dict:
     return run | {"1 - cosine": 1 - cosine} | errors
 
 
+# %% [markdown]
+# Four precisions, the mean over the seeds:
+
+# %%
 seeds = range(seed, seed + n_seeds)
 PRECISIONS = (0.1, 0.03, 5e-3, 1e-3)
 walks = pd.DataFrame(
@@ -592,7 +619,7 @@ plotting.table(shown, formats | {"1 - cosine": "{:.1e}"})
 # %% [markdown]
 # Then the three ways of retraining, with five budgets each.
 
-# %%
+# %% tags=["hide-input"]
 METHODS = {
     "uniform": retrain_uniform,
     "line search": retrain_line_search,
@@ -627,7 +654,7 @@ plotting.table(
 # That was $R_{test}$, the mean over the seeds.
 # The figure shows all of it, with the walk beside it.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of uniform rows and of test rows on which a label-only copy differs from the victim, against the queries billed, mean and 95 % interval over the seeds."}, "image": {"alt": "Two panels, for uniform and for test rows, of the share answered differently against queries on a logarithmic axis; four curves each: uniform, line-search and adaptive retraining, and the walk of Lowd and Meek"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Share of uniform rows and of test rows on which a label-only copy differs from the victim, against the queries billed, mean and 95 % interval over the seeds."}, "image": {"alt": "Two panels, for uniform and for test rows, of the share answered differently against queries on a logarithmic axis; four curves each: uniform, line-search and adaptive retraining, and the walk of Lowd and Meek"}}
 figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharey=True)
 for ax, score in zip(axes, kinds, strict=True):
     for name in METHODS:
@@ -815,7 +842,7 @@ pair = one[None], other[None]
 edge, *_ = bisect_pairs(partial(ask_labels, api), *pair, [1], 30)
 close = edge + STEALML.uniform_rows(62, 30, seed) / 100
 off = STEALML.relative_error(STEALML.solve_binary(api, close), sharp)
-Markdown(f"{api.ledger.queries} queries, error {off:.0e}")
+print(f"{api.ledger.queries} queries, error {off:.0e}")
 
 # %% [markdown]
 # :::{admonition} Exercise: a boundary that is no plane
@@ -845,12 +872,8 @@ plain, clever = (
     [kernel_error(method, kernel, square, s) for s in seeds]
     for method in (retrain_uniform, retrain_adaptive)
 )
-Markdown(
-    f"Uniform {np.mean(plain):.1%}, adaptive {np.mean(clever):.1%} of the "
-    "square answered differently; difference "
-    f"{paired_difference(plain, clever):.3f}. The fewer the inputs, the "
-    "closer uniform rows already lie to the boundary."
-)
+print(f"uniform {np.mean(plain):.1%}, adaptive {np.mean(clever):.1%}")
+print(f"difference {paired_difference(plain, clever):.3f}")
 
 # %% [markdown]
 # ## Recap

@@ -59,7 +59,7 @@ from mexutils import (
     plotting,
 )
 from mexutils.clients import LabelAndConfidence
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, display
 from mexutils.runs import of_shares
 from mexutils.trees import class_shares
 
@@ -263,6 +263,7 @@ def leaf_oracle(oracle):
     return LabelAndConfidence(oracle.query)
 
 
+# %% tags=["hide-input"]
 def replaced(x: np.ndarray, where, value) -> np.ndarray:
     """A copy of x with the entries `where` set to `value`."""
     x = x.copy()
@@ -303,6 +304,11 @@ def one_by_one(features: list, changes: Callable) -> list:
     return next(([i] for i in features if changes([i])), [])
 
 
+# %% [markdown]
+# By halving:
+
+
+# %%
 def by_halving(features: list, changes: Callable) -> list:
     """The same in about log2(len(features)) questions instead of all.
 
@@ -439,6 +445,11 @@ class Split:
     right: "Split | Leaf"
 
 
+# %% [markdown]
+# At a leaf nothing is found; else there are two searches.
+
+
+# %%
 def grow(answer, precision, find, rescan, low, high, known):
     """The subtree of the box low to high, the features `known` set to low."""
     found = next_split(answer, find, rescan, low, high, known)
@@ -468,15 +479,12 @@ def tree_top_down(
 ):
     """A tree of `Split` and `Leaf`, found from the root by partial rows.
 
-    oracle: has `query(x, known)` as `TreeOracle` has: label and confidence
-    (n, 2) of rows x (n, d), of which entries may be missing; an API that
-    answers complete rows only is refused with a `ValueError`. low, high:
-    (d,) the range of every feature. precision: width of the interval that a
-    threshold is found in. find: `by_halving`, or `one_by_one` as in the
-    paper. rescan: also look for second splits on features that are set. The
-    result answers as the victim does; where two features are split again, a
-    split may appear in two subtrees. Raises `RuntimeError` where no tree
-    answers.
+    oracle: answers `query(x, known)` as `TreeOracle`, label and confidence
+    (n, 2) of rows that lack features; `ValueError` for an API that does not.
+    low, high: (d,) the range of every feature. precision: width of the
+    interval that a threshold is found in. find: or `one_by_one`, as in the
+    paper. rescan: also look for second splits on features that are set (one
+    may then appear in two subtrees). Raises `RuntimeError` for no tree.
 
     Source: Tramèr et al. (2016).
     """
@@ -486,29 +494,6 @@ def tree_top_down(
         return grow(*options, low, high, np.zeros(len(low), dtype=bool))
     except RecursionError:
         raise RuntimeError("no tree: its paths have no end") from None
-
-
-# %% [markdown]
-# The copy's splits, and its answers:
-
-
-# %%
-def splits_of(tree) -> list[tuple[int, float]]:
-    """(feature, threshold) of every split, sorted."""
-    if isinstance(tree, Leaf):
-        return []
-    own = [(tree.feature, tree.threshold)]
-    return sorted(own + splits_of(tree.left) + splits_of(tree.right))
-
-
-def predict_tree(tree, x: np.ndarray) -> np.ndarray:
-    """Labels (n,) of the rows x (n, d)."""
-    if isinstance(tree, Leaf):
-        return np.full(len(x), int(tree.label))
-    left = x[:, tree.feature] <= tree.threshold
-    return np.where(
-        left, predict_tree(tree.left, x), predict_tree(tree.right, x)
-    )
 
 
 # %% [markdown]
@@ -584,6 +569,34 @@ for ax, (title, tree) in zip(axes, pair.items(), strict=True):
 plt.show()
 
 # %% [markdown]
+# The splits of a copy, by which it is judged:
+
+
+# %%
+def splits_of(tree) -> list[tuple[int, float]]:
+    """(feature, threshold) of every split, sorted."""
+    if isinstance(tree, Leaf):
+        return []
+    own = [(tree.feature, tree.threshold)]
+    return sorted(own + splits_of(tree.left) + splits_of(tree.right))
+
+
+# %% [markdown]
+# Its answers:
+
+
+# %%
+def predict_tree(tree, x: np.ndarray) -> np.ndarray:
+    """Labels (n,) of the rows x (n, d)."""
+    if isinstance(tree, Leaf):
+        return np.full(len(x), int(tree.label))
+    left = x[:, tree.feature] <= tree.threshold
+    return np.where(
+        left, predict_tree(tree.left, x), predict_tree(tree.right, x)
+    )
+
+
+# %% [markdown]
 # ### Bottom-up: from leaf to leaf
 #
 # The second attack needs complete rows only.
@@ -649,6 +662,11 @@ class Box:
         return float(np.log(self.high - self.low).sum())
 
 
+# %% [markdown]
+# One line of the search cuts the box.
+
+
+# %%
 def line(answer, x, i, box, precision, seen) -> list:
     """Cut `box` along feature i; rows of the other intervals, with answers."""
 
@@ -672,6 +690,15 @@ def line(answer, x, i, box, precision, seen) -> list:
 
 
 # %% [markdown]
+# The same line, as the search takes it:
+
+# %%
+box = Box(-np.ones(4), np.ones(4), answer(middle))
+others = line(answer, middle, 3, box, precision, set())
+print(f"the box ends at {box.low[3]:.4f} and {box.high[3]:.4f}")
+print(f"{len(others)} rows of other leaves go to the queue")
+
+# %% [markdown]
 # The attack is a queue of rows that nobody has placed yet.
 # A row is skipped if its answer is known *and* it lies in a box with that
 # answer: the answer alone may belong to two leaves.
@@ -692,16 +719,19 @@ def first_rows(oracle, low, high) -> np.ndarray:
     return np.vstack([(low + high) / 2, more])
 
 
+# %% [markdown]
+# The search itself:
+
+
+# %%
 def tree_bottom_up(oracle, low, high, precision=1e-3, skip=False, start=None):
     """The leaves of a tree as a list of `Box`, by line searches.
 
-    oracle: has `query(x)` as `TreeOracle` has: label and confidence (n, 2) of
-    complete rows x (n, d); or a `PredictionAPI` that returns probabilities.
-    low, high: (d,) the range of every feature. precision: the widest gap
-    that is left around a threshold. skip: try to delete each feature first
-    (needs `query(x, known)` for partial rows). start: first row (d,) or rows
-    (n, d); see `first_rows`. No row starts a box twice, so that an API which
-    lies cannot hold it up; `RuntimeError` where no tree answers.
+    oracle: as for `tree_top_down`, or a `PredictionAPI` of probabilities,
+    since complete rows are enough unless skip. low, high: (d,) the range of
+    every feature. precision: the widest gap left around a threshold. skip:
+    try to delete each feature first. start: first row (d,) or rows (n, d),
+    see `first_rows`. Raises `RuntimeError` where no tree answers.
 
     Source: Tramèr et al. (2016), algorithm 1, for features that are numbers.
     """
@@ -807,11 +837,8 @@ rows = [
     | {key: value for key, value in theft.items() if key != "copy"}
     for (name, kind), theft in thefts.items()
 ]
-plotting.table(
-    rows, formats={"agreement": "{:.2%}", "threshold error": "{:.0e}"}
-)
-
-# %% tags=["remove-input"]
+formats = {"agreement": "{:.2%}", "threshold error": "{:.0e}"}
+display(plotting.table(rows, formats))
 finest = [thefts[name, "top-down, 1000 times finer"] for name in TREES]
 saving = {
     name: thefts[name, "top-down, one by one"]["queries"]
@@ -929,12 +956,9 @@ rows = [
 ]
 plotting.table(rows, columns=["tree", "queries", "at $1.50 for 1,000"])
 
-# %% tags=["remove-input"]
-Markdown(
-    f"Top-down costs {paid['queries'] / bound:.0f} times the bound: an answer "
-    "could name one of many nodes, but a bisection asks only whether it is "
-    "still the same one."
-)
+# %% [markdown]
+# A bisection does not meet the bound: an answer could name one of many nodes,
+# but it asks only whether it is still the same one.
 
 # %% [markdown]
 # ## Paper and this run
@@ -1001,7 +1025,7 @@ for digits_wanted in range(1, 7):
     prices.append(oracle.ledger.queries)
 each = np.diff(prices).mean()
 expected = np.log2(10) * (iris.get_n_leaves() - 1)
-Markdown(f"A digit costs {each:.1f} queries, {expected:.1f} expected.")
+print(f"a digit costs {each:.1f} queries, {expected:.1f} expected")
 
 # %% [markdown]
 # :::{admonition} Exercise: the ordinary door
@@ -1023,7 +1047,7 @@ for start in (np.zeros(4), None):
         f"{len(boxes)} boxes for {api.ledger.queries} queries, {agree:.1%} "
         "agree"
     )
-Markdown("From one row: {}. From 51 rows: {}.".format(*lines))
+print("from one row: {}\nfrom 51 rows: {}".format(*lines))
 
 # %% [markdown]
 # ## Recap
