@@ -398,17 +398,20 @@ def lowd_meek(api, positive, negative, epsilon=5e-3, step=0.5) -> np.ndarray:
 # %% [markdown]
 # The made-up victim once more, to a tenth, with every row that is asked.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Every row that the walk asks of a model with two inputs, and the boundary. The bisection runs between the two crosses; from the base point each weight is read along one axis. Long steps lie outside of the picture."}, "image": {"alt": "A plane with the victim's boundary as a line, two crosses on either side, points on the segment between them that crowd at the line, and a horizontal and a vertical row of points through the base point, coloured by label"}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Every row that the walk asks of a model with two inputs, and the boundary. The bisection runs between the two crosses; from the base point each weight is read along one axis. Long steps lie outside of the picture."}, "image": {"alt": "A plane with the victim's boundary as a line, two crosses on either side, points on the segment between them, and a horizontal and a vertical row of points through the base point, coloured by label"}}
 start = len(toy.rows)
 found = lowd_meek(toy, positive, negative, 0.1)
 rows, labels = np.array(toy.rows[start:]), np.array(toy.labels[start:])
 figure, ax = plt.subplots(figsize=(5.2, 4.2))
 ax.axline((-0.3, 0), (0.1, 1), color="grey", linewidth=1)
-for label, colour in enumerate(("sky", "orange")):
+for label, style in enumerate(("o", "s")):
     part = rows[labels == label].T
-    ax.plot(*part, "o", color=plotting.COLOURS[colour], label=f"label {label}")
-ax.plot(*np.array([positive, negative]).T, "kx", label="first pair")
-ax.set(xlim=(-2, 2), ylim=(-2, 2), xlabel="$x_1$", ylabel="$x_2$")
+    colour = plotting.COLOURS[("sky", "orange")[label]]
+    ax.plot(*part, style, color=colour, label=f"label {label}")
+ends = np.array([positive, negative])
+ax.plot(*ends.T, "kx", label="first pair")
+limits = ends.min() - 0.7, ends.max() + 0.7
+ax.set(xlim=limits, ylim=limits, xlabel="$x_1$", ylabel="$x_2$")
 ax.legend()
 plt.show()
 
@@ -746,7 +749,7 @@ inside = (np.abs(watcher.rows) <= 1).all(axis=1)
 print(f"{np.mean(inside):.0%} of {len(inside)} rows lie in the range")
 
 # %% [markdown]
-# The rest would be refused by an API that checks the range.
+# Those outside would be refused by an API that checks the range.
 # Retraining stays inside: every row of it is uniform, or lies between uniform
 # rows.
 #
@@ -799,23 +802,20 @@ claims.add(
     high=400,
     paper="about 2,050 on average over its data sets",
 )
-for score in kinds:
-    claims.add(
-        f"labels: {score}, uniform less adaptive (mean over budgets)",
-        np.mean([gains[b, score, "adaptive"].mean for b in budgets]),
-        low=0.005,
-    )
-    for method in ("line search", "adaptive"):
-        claims.add(
-            f"1,600 labels: {score}, {method} (mean)",
-            last[score][method],
-            high=0.02,
-        )
-    claims.add(
-        f"1,600 labels: {score}, uniform less line search (mean)",
-        gains[budgets[-1], score, "line search"].mean,
-        low=0.0,
-    )
+claims.add(
+    "labels: R_unif, uniform less adaptive (mean over budgets)",
+    np.mean([gains[b, "R_unif", "adaptive"].mean for b in budgets]),
+    low=0.005,
+)
+claims.add(
+    "1,600 labels: R_unif, uniform less line search (mean)",
+    gains[budgets[-1], "R_unif", "line search"].mean,
+    low=0.003,
+)
+for method in ("line search", "adaptive"):
+    for score, most in (("R_unif", 0.005), ("R_test", 0.02)):
+        full = f"1,600 labels: {score}, {method} (mean)"
+        claims.add(full, last[score][method], high=most)
 claims.check()
 
 # %% [markdown]
