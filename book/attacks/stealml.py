@@ -13,8 +13,8 @@
 # Whoever knows the kind of model can write down enough of these equations and
 # solve them: 31 answers determine a logistic regression on 30 features.
 # This chapter steals logistic regressions, one-vs-rest models and a network
-# with a hidden layer from their probabilities, after Tramèr et al.
-# {cite:p}`tramer2016stealing`.
+# with a hidden layer from their probabilities, after
+# {cite:t}`tramer2016stealing`.
 #
 # :::{admonition} In this chapter
 # :class: tip

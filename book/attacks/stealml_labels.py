@@ -12,8 +12,8 @@
 # A prediction API that answers nothing but labels still gives a model away.
 # Each label says on which side of the decision boundary a row lies, and an
 # attacker who chooses its rows well finds the boundary by halving.
-# This chapter walks along the boundary of a linear model, after Lowd and Meek
-# {cite:p}`lowd2005adversarial`, and compares the three ways in which
+# This chapter walks along the boundary of a linear model, after
+# {cite:t}`lowd2005adversarial`, and compares the three ways in which
 # {cite:t}`tramer2016stealing` retrain a copy where there is nothing to walk
 # along.
 #

@@ -11,8 +11,8 @@
 #
 # A decision tree gives itself away by its answers: each leaf has a confidence
 # of its own, and wherever the answer changes, a threshold lies in between.
-# This chapter finds the thresholds by halving, in two ways, after Tramèr et
-# al. {cite:p}`tramer2016stealing`: from leaf to leaf with complete rows, and
+# This chapter finds the thresholds by halving, in two ways, after
+# {cite:t}`tramer2016stealing`: from leaf to leaf with complete rows, and
 # from the root down where an API answers rows with missing values.
 #
 # :::{admonition} In this chapter
