@@ -84,6 +84,8 @@ claims = Claims()
 
 # %%
 STEALML = load_chapter("attacks/stealml")
+BYLABEL = load_chapter("attacks/stealml_labels")
+PATHS = load_chapter("attacks/stealml_trees")
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
 PRADA = load_chapter("attacks/prada_attack")
 CLASSIFIER = load_chapter("attacks/steal_classifier")
@@ -208,7 +210,7 @@ def table_owner(seed, name, kind):
     good = (lambda y: y > 5) if name == "red_wine" else (lambda y: y)
     train, learner = {
         "softmax": (LogisticRegression(max_iter=1000).fit,)
-        + (STEALML.linear_learner,),
+        + (BYLABEL.linear_learner,),
         "tree": (tree_learner, tree_learner),
     }[kind]
     model = train(mine.x, good(mine.y).astype(int))
@@ -593,7 +595,7 @@ def steal_classifier(customer, known, seed, budget, defenses):
 def retraining(customer, known, seed, budget, defenses):
     """StealML's adaptive retraining of the victim's kind, from labels."""
     d = known.pool.shape[1]
-    return STEALML.retrain_adaptive(
+    return BYLABEL.retrain_adaptive(
         customer, d, budget, known.learner, seed
     ).predict
 
@@ -635,8 +637,8 @@ def path_finding(customer, known, seed, budget, defenses):
     """StealML's path finding; the answer itself is the name of a leaf."""
     ends = np.ones(known.pool.shape[1])
     named = LabelAndConfidence(customer.query, CLASSES)
-    boxes = STEALML.tree_bottom_up(named, -ends, ends, 0.01)
-    return lambda x: np.maximum(0, STEALML.predict_boxes(boxes, x))
+    boxes = PATHS.tree_bottom_up(named, -ends, ends, 0.01)
+    return lambda x: np.maximum(0, PATHS.predict_boxes(boxes, x))
 
 
 # %% [markdown]

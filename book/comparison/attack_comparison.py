@@ -81,6 +81,7 @@ claims = Claims()
 
 # %%
 STEALML = load_chapter("attacks/stealml")
+BYLABEL = load_chapter("attacks/stealml_labels")
 HYPER = load_chapter("attacks/steal_hyperparameters")
 STEALNN = load_chapter("attacks/steal_nn")
 PRADA = load_chapter("attacks/prada_attack")
@@ -361,7 +362,7 @@ adaptive, equations, apis["adaptive"] = [], [], []
 for s in seeds:
     apis["adaptive"].append(api := sell(returns="label"))
     learner = partial(Shallow, seed=s)
-    copy = STEALML.retrain_adaptive(
+    copy = BYLABEL.retrain_adaptive(
         RowsToPictures(api), 784, budget, learner, s, rounds=4
     )
     adaptive.append(exam(copy.network))
@@ -744,11 +745,11 @@ def softmax_theft(model, queries, seed, x):
 
 def label_theft(machine, queries, seed, x):
     """Fidelity (%) on rows x of a machine retrained from labels alone."""
-    api = STEALML.labels_only(machine)
-    copy = STEALML.retrain_adaptive(
+    api = BYLABEL.labels_only(machine)
+    copy = BYLABEL.retrain_adaptive(
         api, machine.n_features_in_, queries, seed=seed
     )
-    wrong = STEALML.differs(copy.predict, machine, x)
+    wrong = BYLABEL.differs(copy.predict, machine, x)
     return {"fidelity": 100 * (1 - wrong), "queries": api.ledger.queries}
 
 
@@ -796,7 +797,7 @@ def weight_thefts(seed, weight=1.0, queries=400):
     )
     rows = STEALML.uniform_rows(len(w) + 1, len(w), seed)
     solved = STEALML.solve_binary(api(), rows)
-    copy = STEALML.retrain_adaptive(
+    copy = BYLABEL.retrain_adaptive(
         api(returns="label"), len(w), queries, seed=seed
     )
     copied = STEALML.theta_of(copy)[0]

@@ -28,8 +28,8 @@
 # - compare what it costs the thief with what it costs a benign client.
 #
 # <!-- minutes -->
-# Read [StealML](../attacks/stealml.ipynb) first, its part on labels alone;
-# the symbols are in [the notation](../notation.md).
+# Read [StealML: labels alone](../attacks/stealml_labels.ipynb) first; the
+# symbols are in [the notation](../notation.md).
 # :::
 
 # %% tags=["remove-cell"]
@@ -77,7 +77,12 @@ from mexutils.runs import (
     spread_of,
 )
 
+# %% [markdown]
+# The attacks that the defense is tried against.
+
+# %%
 STEALML = load_chapter("attacks/stealml")
+BYLABEL = load_chapter("attacks/stealml_labels")
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
 plotting.use_style()
 claims = Claims()
@@ -667,8 +672,8 @@ def edges(api, d, pairs, rounds, seed):
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (200, d))
     y = api.query(x)
-    i, j = STEALML.pairs_across(x, y, pairs, rng)
-    one, other, *_ = STEALML.bisect_pairs(api.query, x[i], x[j], y[i], rounds)
+    i, j = BYLABEL.pairs_across(x, y, pairs, rng)
+    one, other, *_ = BYLABEL.bisect_pairs(api.query, x[i], x[j], y[i], rounds)
     return (one + other) / 2
 
 
@@ -806,8 +811,8 @@ Markdown(
 # %% [markdown]
 # ### What the thief loses
 #
-# Now the label-only attacks of [StealML](../attacks/stealml.ipynb), each with
-# and without the layer, with the same seeds.
+# Now the attacks of [StealML: labels alone](../attacks/stealml_labels.ipynb),
+# each with and without the layer, with the same seeds.
 # Lowd and Meek's walk takes its steps from a base point near the boundary;
 # under false answers it may never end, so the attacker gives up after 300
 # queries and starts again somewhere else.
@@ -823,10 +828,10 @@ def walk(api_of, d, seed, step, tries=20):
     for attempt in range(tries):
         api = api_of(budget=300)
         try:
-            ends = STEALML.find_both_labels(api, d, seed=seed + 1000 * attempt)
-            found = STEALML.lowd_meek(api, *ends, step=step)
+            ends = BYLABEL.find_both_labels(api, d, seed=seed + 1000 * attempt)
+            found = BYLABEL.lowd_meek(api, *ends, step=step)
             return found, spent + api.ledger.queries
-        except BudgetExceeded:
+        except (BudgetExceeded, ValueError):
             spent += api.ledger.queries
     raise RuntimeError(f"{tries} walks, none of them ended")
 
@@ -838,9 +843,9 @@ def labels_of_plane(plane, x):
 
 # %%
 RETRAIN = {
-    "uniform": STEALML.retrain_uniform,
-    "line search": STEALML.retrain_line_search,
-    "adaptive": STEALML.retrain_adaptive,
+    "uniform": BYLABEL.retrain_uniform,
+    "line search": BYLABEL.retrain_line_search,
+    "adaptive": BYLABEL.retrain_adaptive,
 }
 
 

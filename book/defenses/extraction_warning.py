@@ -30,8 +30,8 @@
 # - stop and restart a monitor without changing a verdict.
 #
 # <!-- minutes -->
-# Read [the setting](../setting.ipynb) first, and the part on trees of
-# [StealML](../attacks/stealml.ipynb); the symbols are in
+# Read [the setting](../setting.ipynb) first, and
+# [StealML: trees](../attacks/stealml_trees.ipynb); the symbols are in
 # [the notation](../notation.md).
 # :::
 
@@ -78,7 +78,12 @@ from mexutils.runs import (
 )
 from mexutils.trees import class_shares
 
-STEALML = load_chapter("attacks/stealml")
+# %% [markdown]
+# The attacks that the defense is tried against.
+
+# %%
+BYLABEL = load_chapter("attacks/stealml_labels")
+PATHS = load_chapter("attacks/stealml_trees")
 plotting.use_style()
 claims = Claims()
 
@@ -822,15 +827,15 @@ def attack(kind, shop, api, budget, seed, each=None):
     if kind == "path finding":
         oracle = LabelAndConfidence(Door(api, each).query)
         ends = -np.ones(d), np.ones(d)
-        boxes = STEALML.tree_bottom_up(oracle, *ends)
-        return STEALML.predict_boxes(boxes, shop.exam)
+        boxes = PATHS.tree_bottom_up(oracle, *ends)
+        return PATHS.predict_boxes(boxes, shop.exam)
     if kind == "own data":
         rows = own_rows(shop.people, budget, np.random.default_rng(seed))
         copy = proxy_tree(rows, metrics.labels_of(door.query(rows)))
     elif kind == "uniform":
-        copy = STEALML.retrain_uniform(door, d, budget, proxy_tree, seed)
+        copy = BYLABEL.retrain_uniform(door, d, budget, proxy_tree, seed)
     else:
-        copy = STEALML.retrain_adaptive(door, d, budget, proxy_tree, seed)
+        copy = BYLABEL.retrain_adaptive(door, d, budget, proxy_tree, seed)
     return copy.predict(shop.exam)
 
 

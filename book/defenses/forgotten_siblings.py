@@ -30,8 +30,8 @@
 # - read the bill of each.
 #
 # <!-- minutes -->
-# Read [StealML](../attacks/stealml.ipynb) first, its part on trees; the
-# symbols are in [the notation](../notation.md).
+# Read [StealML: trees](../attacks/stealml_trees.ipynb) first; the symbols
+# are in [the notation](../notation.md).
 # :::
 
 # %% tags=["remove-cell"]
@@ -76,7 +76,7 @@ from mexutils.runs import (
 )
 from mexutils.trees import Leaves, leaves_of
 
-STEALML = load_chapter("attacks/stealml")
+PATHS = load_chapter("attacks/stealml_trees")
 plotting.use_style()
 claims = Claims()
 
@@ -486,8 +486,8 @@ def _revived(saved: dict) -> Watched:
 # %% [markdown]
 # ### The attacker's side
 #
-# The attack is that of [StealML](../attacks/stealml.ipynb), taken from there
-# as it is.
+# The attack is that of [StealML: trees](../attacks/stealml_trees.ipynb), taken
+# from there as it is.
 # It wants an oracle that answers single rows; the thief is that oracle, asks
 # the API under some name, and writes down what it heard.
 # Two tricks are built in for later: rows that travel along as covers, and the
@@ -535,7 +535,7 @@ def find_paths(thief: Thief, start, precision: float):
     """
     ends = np.full(len(start), HIGH)
     try:
-        return STEALML.tree_bottom_up(
+        return PATHS.tree_bottom_up(
             thief, -ends, ends, precision, start=np.asarray(start)
         )
     except (ClientBlocked, BudgetExceeded):
@@ -1230,7 +1230,7 @@ plt.show()
 def copy_fidelity(boxes, owner: Owner) -> float:
     """Share of the held-out rows on which the boxes give the right label."""
     leaves, x = owner.victim.leaves, owner.held_out
-    found = STEALML.predict_boxes(boxes, x)
+    found = PATHS.predict_boxes(boxes, x)
     guess = np.where(found < 0, -1, leaves.label[found])
     return metrics.fidelity(guess, leaves.label[owner.victim.find(x)])
 

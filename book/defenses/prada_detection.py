@@ -71,7 +71,7 @@ plotting.use_style()
 claims = Claims()
 PRADA = load_chapter("attacks/prada_attack")
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
-STEALML = load_chapter("attacks/stealml")
+BYLABEL = load_chapter("attacks/stealml_labels")
 
 # %% [markdown]
 # The knobs of this chapter.
@@ -713,7 +713,7 @@ def line_search(predict_proba, pool, length, seed, rounds=10):
         def label(rows):
             return metrics.labels_of(api.query(rows.reshape(-1, 1, 28, 28)))
 
-        STEALML.bisect_pairs(label, *ends, own[apart], rounds)
+        BYLABEL.bisect_pairs(label, *ends, own[apart], rounds)
 
     return Pool(*recorded(attack, predict_proba))
 

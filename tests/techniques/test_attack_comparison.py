@@ -239,7 +239,7 @@ def test_a_theft_by_labels_is_scored_by_what_differs(monkeypatch):
         asked.update(copy=predict(x), owner=owner, x=x)
         return 0.25
 
-    monkeypatch.setattr(comparison.STEALML, "differs", differs)
+    monkeypatch.setattr(comparison.BYLABEL, "differs", differs)
     x = np.random.default_rng(0).uniform(-1, 1, (50, machine.n_features_in_))
     assert comparison.label_theft(machine, 40, 0, x) == {
         "fidelity": 75,

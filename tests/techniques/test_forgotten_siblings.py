@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 from mexutils import ClientBlocked, PredictionAPI, load_chapter
 
 siblings = load_chapter("defenses/forgotten_siblings")
-stealml = load_chapter("attacks/stealml")
+stealml = load_chapter("attacks/stealml_trees")
 
 
 def data(n=300, d=3, seed=0):
