@@ -894,15 +894,12 @@ def search_space(n_kinds, depths):
     return sum(int(n_kinds) ** L for L in depths)
 
 
-def clocks(seed):
-    """Depths of the seed's victim, by four accounts."""
-    known = {L: plain(L, width, 9000 + seed) for L in (1, 16)}
-    accounts = [sell(scenes[seed][0]) for _ in range(4)]
-    return infer_between(accounts, known, rows, repeats, seed)
-
-
+accounts = {s: [sell(scenes[s][0]) for _ in range(4)] for s in seeds}
+known = {depth: plain(depth, width, 9000) for depth in (1, 16)}
 clocked, _ = measured(
-    lambda: np.stack([clocks(s) for s in seeds]),
+    lambda: np.stack(
+        [infer_between(accounts[s], known, *ways[2:], s) for s in seeds]
+    ),
     lambda found: noise_of(found) <= QUIET,
 )
 found = np.rint(clocked[:, 0]).astype(int).clip(min=1)
@@ -1066,7 +1063,11 @@ print({budget: f"{share:.2f}" for budget, share in easy.items()})
 
 # %%
 def finish(kinds, paid, scene, test, seed, labels=False):
-    """The exam of an architecture distilled from answers paid for."""
+    """The exam of an architecture distilled from answers paid for.
+
+    kinds: (L,) places in `KINDS`. paid: rows, answers and bill of a query
+    set. scene: victim first. labels: learn from labels alone.
+    """
     x, answers, _ = paid
     answers = metrics.labels_of(answers) if labels else answers
     copied = distil([KINDS[k] for k in kinds], x, answers, seed)
@@ -1096,8 +1097,8 @@ shown(copies, **{"fidelity (%)": "fidelity", "distance (%)": "distance"})
 # Width makes work as well as depth does: a wide shallow network and a narrow
 # deep one may take the same time.
 # Two unknowns need two equations.
-# With one row a layer costs mostly its dispatch, which is the same for every
-# width; with 64 rows in a batch it costs mostly its arithmetic, which is not.
+# With one row a narrow layer costs mostly its dispatch, which is the same for
+# every width; with 64 rows in a batch its arithmetic weighs more.
 
 
 # %%
@@ -1387,6 +1388,7 @@ def timings_needed(sigma, tau, delta=0.05):
     """Queries whose mean tells depths apart, with probability 1 - delta.
 
     sigma, tau: scale of the disturbance and time of a layer, in one unit.
+    Source: Hoeffding's bound at a threshold of tau / 2.
     """
     checks.share("sigma", sigma, 0, math.inf)
     checks.share("tau", tau, *ANY)
@@ -1398,7 +1400,9 @@ timed, paid = repeats + WARM_UP, asked[seed][0]
 steps = {
     "depth from the clock": timed,
     "the same of two references": 2 * timed,
-    "answers for the pool; search and copy need no more": 600,
+    "answers for the pool; search and copy need no more": paid["whole pool"][
+        2
+    ],
     "a second size of batch, 64 rows": 64 * (10 + WARM_UP),
     "climbed query set, left out": paid["climbed"][2],
     "clock alone, a jitter of 1 ms, at most": timings_needed(1e3, tau),
