@@ -694,7 +694,8 @@ plt.show()
 # All seven ways, with the range over the pairs of visits in brackets:
 
 # %% tags=["remove-input"]
-display(shown(by_way, exact="exact", near="within one", MAE="MAE"))
+columns = ("exact", "within one", "MAE")
+display(shown(by_way, **dict(zip(columns, columns, strict=True))))
 exact = {way: mean_of(runs, "exact") for way, runs in by_way.items()}
 layer_us, start_us = np.polyfit(depths, visits[seed]["before"][:, 1], 1)
 layer_share = layer_us / (start_us + 8 * layer_us)
@@ -1139,7 +1140,7 @@ by_sent = {
 }
 shown(by_sent, R2="R2", MAE="MAE", **{"width off by (doublings)": "width"})
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Lower decile of the latency against depth, by width, with 1 row and with 64 rows a call; means over seeds with 95 % intervals."}, "image": {"alt": "Two panels of latency on a logarithmic axis against depth, for one row and for 64 rows a call, one line with a band for each of five widths."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Lower decile of the latency against depth, by width, with 1 row and with 64 rows a call; medians over three seeds."}, "image": {"alt": "Two panels of latency on a logarithmic axis against depth, for one row and for 64 rows a call, one line for each of five widths."}}
 kept = {name: mean_of(runs, "fidelity") for name, runs in copies.items()}
 chosen = kept["controller"] - kept["its worst"]
 relative = mean_of(copies["controller"], "relative") / 100
@@ -1153,11 +1154,12 @@ both, single = (mean_of(by_sent[n], "R2") for n in ("1 and 64 rows", "1 row"))
 fig, panels = plt.subplots(1, 2, figsize=(8, 3.4))
 for ax, (n, sweeps) in zip(panels, sent.items(), strict=True):
     for place, units in enumerate(widths):
-        values = features(sweeps[:, place :: len(widths)], ["10 %"])[..., 0].T
-        plotting.band(ax, depths[1::2], values, f"{units}", markersize=3)
+        floor = features(sweeps[:, place :: len(widths)], ["10 %"])[..., 0]
+        ax.plot(depths[1::2], np.median(floor, 0), label=units, markersize=4)
     ax.set(xlabel="depth (layers)", title=f"rows a call: {n}", yscale="log")
 panels[0].set_ylabel("latency (µs)")
-panels[1].legend(title="width", ncols=2)
+handles = panels[0].get_legend_handles_labels()
+fig.legend(*handles, title="width", loc="outside right upper")
 plt.show()
 
 # %% [markdown]
@@ -1546,5 +1548,5 @@ for name, pair in zip(inputs, floor.reshape(-1, 2), strict=True):
 # - {cite:t}`duddu2018stealing` introduced the attack.
 # - {cite:t}`gong2020survey` finds no defense against it.
 # - {cite:t}`salem2019mlleaks` and {cite:t}`shokri2017membership` infer
-#   membership; the second climb towards sure answers.
+#   membership; the latter climb towards sure answers.
 # - {cite:t}`batina2019csi` read networks off electromagnetic radiation.
