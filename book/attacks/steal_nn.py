@@ -699,10 +699,8 @@ display(shown(by_way, **dict(zip(columns, columns, strict=True))))
 exact = {way: mean_of(runs, "exact") for way, runs in by_way.items()}
 layer_us, start_us = np.polyfit(depths, visits[seed]["before"][:, 1], 1)
 layer_share = layer_us / (start_us + 8 * layer_us)
-drift = max(
-    np.median(visits[s]["before"] / visits[other]["before"]) - 1
-    for s, other in pairs
-)
+before = np.stack([visits[s]["before"] for s in seeds])
+drift = np.median(before[:, None] / before, axis=(2, 3)).max() - 1
 met = {way: mean_of(runs, "within one") for way, runs in by_way.items()}
 lost, unsure = exact["in turns"] - exact["other visit"], victim_noise > QUIET
 own, theirs = np.split(visits[seed]["turns"], [max_depth])
