@@ -492,9 +492,9 @@ def by_size(sweeps, depth, size, names, most=4):
 
 def twins_noise(visits, depths):
     """Noise of visits, in layers, whose victims come in equal pairs."""
-    n, turns = len(depths), [v["turns"] for v in visits.values()]
-    found = np.concatenate([by_line(x[n:], x[:n], depths) for x in turns])
-    return noise_of(found.reshape(-1, 2))
+    told = [readings(made, made, depths) for made in visits.values()]
+    found = [t[way] for t in told for way in ("in turns", "two references")]
+    return noise_of(np.concatenate(found).reshape(-1, 2))
 
 
 # %% [markdown]
