@@ -84,9 +84,9 @@ def test_the_recipe_is_the_callers_to_change(pool, monkeypatch):
     answers = brightness(pool.x[:54])
     knockoff_nets.train_substitute(pool.x[:54], answers, seed=3)
     assert used == {"steps": 52, "lr": 1.2e-2, "seed": 3}
-    patiently = knockoff_nets.patiently(54, 4)
+    patiently = knockoff_nets.patiently(54, times=2)
     knockoff_nets.train_substitute(pool.x[:54], answers, seed=3, **patiently)
-    assert used == {"steps": 208, "lr": 6e-3, "seed": 3}
+    assert used == {"steps": 210, "batch_size": 32, "lr": 6e-3, "seed": 3}
 
 
 def test_held_out_answers_are_not_learnt(pool, monkeypatch):
