@@ -19,12 +19,13 @@
 # :::{admonition} In this chapter
 # :class: tip
 # You will
-# - copy the MNIST victim with the random policy, and see what the queries
-#   are worth: letters, digits, shaped noise, plain noise;
+# - copy the MNIST victim with the random policy, and let held-out answers say
+#   how long to train;
+# - see what the queries are worth: digits, letters, shaped noise, plain noise;
 # - compare what the API returns: probabilities, top-3, rounded, labels;
 # - choose an architecture without knowing the victim's;
 # - build the adaptive policy, a bandit over a tree of labels with three
-#   rewards, and find out whether it pays;
+#   rewards, and set it against the same tree with its learning switched off;
 # - read the bill.
 #
 # <!-- minutes -->
@@ -42,7 +43,7 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
         "git+https://github.com/model-extraction-hands-on/book",
     )
 
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 from typing import NamedTuple
 
@@ -55,29 +56,46 @@ from torch.nn import functional as F
 from mexutils import (
     Claims,
     PredictionAPI,
+    checks,
     datasets,
+    load_chapter,
     metrics,
     models,
     plotting,
     training,
     victims,
 )
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, display
 from mexutils.runs import column, interval, paired_difference, spread_of
 
 plotting.use_style()
 claims = Claims()
 
 # %% [markdown]
-# The knobs of this chapter.
+# ## At a glance
+#
+# The finished attack, as any script would use it: a victim behind a paid API,
+# 3,000 letters sent to it, and a copy that is then asked about digits.
+
+# %%
+victim, test = victims.mnist_lenet(), datasets.mnist().test
+api = PredictionAPI(victim.predict_proba, budget=3000)
+attacks = load_chapter("attacks/knockoff_nets")
+copy = attacks.knockoff(api, datasets.letters(3000).x, 3000, seed=0)
+guesses = training.predict_proba(copy, test.x)
+same = metrics.fidelity(guesses, victim.predict_proba(test.x))
+print(f"{api.ledger.queries:,} queries, {api.ledger.cost:.2f} dollars")
+print(f"answers {same:.1%} of the test digits as the victim does")
+
+# %% [markdown]
+# The knobs of this page.
 # Every trained result is repeated with `n_seeds` seeds: each draws its own
 # queries and its own initial weights.
 
 # %% tags=["parameters"]
 seed = 0
 n_seeds = 3
-n_traces = 8  # runs of the adaptive policy that are looked at
-n_pairs = 5  # the first of these, against the random policy
+n_traces = 6  # runs of the adaptive policy, each against its controls
 budgets = [300, 1000, 10_000]
 side_budget = 1000  # for everything but the main curve
 adaptive_budget = 600
@@ -99,6 +117,56 @@ price_per_1000 = 1.50
 # is behind the API.
 # Their abstract reports a copy of a commercial image API for as little as
 # 30 dollars.
+#
+# What does a classifier of digits say to a letter?
+# The pool are 20,000 letters, rendered from the fonts that matplotlib ships
+# and warped; nothing is downloaded.
+# The next cell sends 2,000 of them, and the figure shows the mean answer to
+# each letter: a column is a letter, a row is a digit that may be answered.
+
+# %%
+sell = partial(
+    PredictionAPI, victim.predict_proba, price_per_1000=price_per_1000
+)
+seeds = range(seed, seed + n_seeds)
+letters = datasets.letters(20_000, seed=seed)
+said = sell().query(letters.x[:2000])
+kind = letters.y[:2000] % 26  # upper and lower case together
+means = np.stack([said[kind == k].mean(axis=0) for k in range(26)])
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Top: some of the letters. Below: the victim's mean answer to 2,000 of them; columns are letters (upper and lower case together), rows are digits."}, "image": {"alt": "A row of white letters on black, each turned and bent differently. Below it a heat map with 26 columns, one a letter, and ten rows, one a digit; the colour is the mean probability of that digit for that letter, from 0 to 1."}}
+fig, (top, ax) = plt.subplots(
+    2, 1, figsize=(7, 3.9), gridspec_kw={"height_ratios": [1, 5]}
+)
+top.imshow(np.hstack(letters.x[:18, 0]), cmap="gray", vmin=0, vmax=1)
+top.axis("off")
+mesh = ax.imshow(means.T, aspect="auto", vmin=0, vmax=1)
+ax.set_xticks(range(26), datasets.LETTERS[:26])
+ax.set_yticks(range(10))
+ax.set(xlabel="letter sent", ylabel="digit answered")
+ax.grid(False)
+fig.colorbar(mesh, label="mean probability")
+plt.show()
+closest = [datasets.LETTERS[k] for k in means.argmax(axis=0)]
+used = said.mean(axis=0)
+Markdown(
+    "The letter that comes closest to each digit, with the mean probability "
+    "of that digit: "
+    + ", ".join(
+        f"{digit} {name} ({share:.2f})"
+        for digit, (name, share) in enumerate(
+            zip(closest, means.max(axis=0), strict=True)
+        )
+    )
+    + f". Over all letters the digit answered least, {used.argmin()}, gets "
+    f"{used.min():.1%} of the probability, and the one answered most, "
+    f"{used.argmax()}, gets {used.max():.1%}."
+)
+
+# %% [markdown]
+# A bright cell is a letter with a digit of its own; in a column without one
+# the answer is split over several digits.
+# A good query set makes the victim use all its rows.
 #
 # ## The idea
 #
@@ -135,13 +203,12 @@ price_per_1000 = 1.50
 def random_policy(pool_size, budget, rng):
     """Numbers of `budget` different pictures of a pool, in random order.
 
-    Raises `ValueError` where the pool is smaller than the budget. Source:
-    Orekondy et al. (2019), the policy called random.
+    Source: Orekondy et al. (2019), the policy called random.
     """
     if not 1 <= budget <= pool_size:
         raise ValueError(
-            f"a budget of {budget} cannot be drawn from {pool_size} "
-            "pictures without repeats: enlarge the pool or ask for less"
+            f"{budget} of {pool_size} pictures cannot be drawn without "
+            "repeats: enlarge the pool or ask for less"
         )
     return rng.choice(pool_size, budget, replace=False)
 
@@ -152,6 +219,21 @@ def random_policy(pool_size, budget, rng):
 # The attacker does not know the victim's architecture and takes one that is
 # rich enough and quick to train: a convolutional network with batch
 # normalisation.
+
+
+# %%
+def default_substitute(classes=10):
+    """Two convolutions and two dense layers, with batch normalisation."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 5), nn.MaxPool2d(2), nn.BatchNorm2d(16)),
+        *(nn.ReLU(), nn.Conv2d(16, 32, 3), nn.MaxPool2d(2)),
+        *(nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(800, 128), nn.ReLU(), nn.Linear(128, classes)),
+    )
+
+
+# %% [markdown]
+# How many classes there are is read off the answers.
 # More answers deserve more training, so the number of steps grows with the
 # budget.
 
@@ -162,29 +244,24 @@ def training_steps(budget):
     return 50 + budget // 27
 
 
-def train_substitute(images, answers, seed, make_model=None):
+def classes_in(answers):
+    """How many classes answers speak of, probabilities (B, c) or labels."""
+    shape = np.shape(answers)
+    return shape[1] if len(shape) == 2 else int(np.max(answers)) + 1
+
+
+def train_substitute(images, answers, seed, make_model=None, **settings):
     """A substitute trained from scratch on a transfer set.
 
     images: (B, 1, 28, 28). answers: (B, c) probabilities, or (B,) labels.
-    make_model: builds the network, `default_substitute` unless given.
-    Returns the network, whose output are logits.
+    make_model: builds the network, `default_substitute` unless given; its
+    output are logits. settings: of `training.fit`, such as `steps`, in place
+    of `training_steps` steps with a rate of at most 1.2e-2.
     """
     torch.manual_seed(seed)
-    model = (make_model or default_substitute)()
-    steps = training_steps(len(images))
-    return training.fit(
-        model, images, answers, steps=steps, lr=1.2e-2, seed=seed
-    )
-
-
-def default_substitute():
-    """Two convolutions and two dense layers, with batch normalisation."""
-    return nn.Sequential(
-        *(nn.Conv2d(1, 16, 5), nn.MaxPool2d(2), nn.BatchNorm2d(16)),
-        *(nn.ReLU(), nn.Conv2d(16, 32, 3), nn.MaxPool2d(2)),
-        *(nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten()),
-        *(nn.Linear(800, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
+    make = make_model or partial(default_substitute, classes_in(answers))
+    recipe = {"steps": training_steps(len(images)), "lr": 1.2e-2} | settings
+    return training.fit(make(), images, answers, seed=seed, **recipe)
 
 
 # %% [markdown]
@@ -193,45 +270,23 @@ def default_substitute():
 
 
 # %%
-def knockoff(api, pool, budget, seed, make_model=None):
+def knockoff(api, pool, budget, seed, make_model=None, **settings):
     """KnockoffNets with the random policy: the substitute.
 
-    api: anything with `query(x)`. pool: (n, 1, 28, 28) pictures. Spends
-    `budget` queries. Source: Orekondy et al. (2019).
+    api: anything with `query(x)`. pool: (n, 1, 28, 28), or as `make_model`
+    needs it. settings: of `train_substitute`. Source: Orekondy et al. (2019).
     """
-    rng = np.random.default_rng(seed)
-    images = pool[random_policy(len(pool), budget, rng)]
-    return train_substitute(images, api.query(images), seed, make_model)
+    if make_model is None:
+        checks.rows(pool[:1], 1, 28, 28, name="the pool")
+    drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
+    answers = api.query(pool[drawn])
+    return train_substitute(pool[drawn], answers, seed, make_model, **settings)
 
-
-# %% [markdown]
-# ## Does it work?
-#
-# The pool are 20,000 letters, rendered from the fonts that matplotlib ships
-# and warped.
-# Nothing needs to be downloaded.
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Some of the queries: warped letters of sixteen fonts."}, "image": {"alt": "Three rows of white letters on black, upper and lower case, each turned, sheared and bent differently."}}
-letters = datasets.letters(20_000, seed=seed)
-plotting.images(letters.x[:42], columns=14)
-plt.show()
 
 # %% [markdown]
 # The judge, who is not the attacker, owns the test digits.
-# The attacker's own check comes first: the API must read a picture as the
-# pool holds it, with ink near 1 on paper near 0.
-# The owner's side confirms that the query path keeps the victim's accuracy.
 # To save time, copies made with small budgets are judged on 2,000 test digits
 # drawn once, those made with the largest budget on all 10,000.
-
-# %%
-victim = victims.mnist_lenet()
-sell = partial(
-    PredictionAPI, victim.predict_proba, price_per_1000=price_per_1000
-)
-test = datasets.mnist().test
-victim_labels = metrics.labels_of(sell().query(test.x))
-victim_accuracy = metrics.accuracy(victim_labels, test.y)
 
 
 # %%
@@ -246,62 +301,89 @@ class Exam(NamedTuple):
 def judge(model, exam):
     """Accuracy, fidelity and relative accuracy on an exam, in percent."""
     guess = metrics.labels_of(training.predict_proba(model, exam.x))
-    pair = exam.victim, exam.truth
-    return {
-        "accuracy": 100 * metrics.accuracy(guess, exam.truth),
-        "fidelity": 100 * metrics.fidelity(guess, exam.victim),
-        "relative": 100 * metrics.relative_accuracy(guess, *pair),
-    }
+    return metrics.scores(guess, exam.victim, exam.truth)
 
 
+victim_labels = metrics.labels_of(sell().query(test.x))
 everything = Exam(test.x, test.y, victim_labels)
 drawn = np.random.default_rng(seed).choice(len(test.y), 2000, replace=False)
 exam = Exam(*(part[drawn] for part in everything))
-
-# %% tags=["hide-input"]
-Markdown(
-    f"Asked through the API, the victim is right on **{victim_accuracy:.2%}** "
-    "of the test digits."
-)
+scores = judge(knockoff(sell(), letters.x, side_budget, seed), exam)
+print({name: f"{score:.1f} %" for name, score in scores.items()})
 
 # %% [markdown]
-# What does the victim say to a letter?
-# Each column of the next figure is a letter, each row an answered digit.
+# ### How long to train?
+#
+# Nothing about the recipe may come from the victim's test digits, which no
+# attacker has.
+# What the attacker does have are paid answers.
+# It trains on four fifths of them by several recipes, and asks how often each
+# copy agrees with the fifth that was held out.
+# Against the recipe above stands a *patient* one: batches of half the size, at
+# half the rate, and more than twice as many; once, and twice that long.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean answer of the victim to 2,000 letters, by letter (upper and lower case together)."}, "image": {"alt": "Heat map with 26 letters as columns and ten digits as rows; the colour is the mean probability of the digit for the letter, from 0 to 1."}}
-said = sell().query(letters.x[:2000])
-letter = letters.y[:2000] % 26
-means = np.stack([said[letter == k].mean(0) for k in range(26)])
-fig, ax = plt.subplots(figsize=(7, 3.1))
-mesh = ax.imshow(means.T, aspect="auto", vmin=0, vmax=1)
-ax.set_xticks(range(26), datasets.LETTERS[:26])
-ax.set_yticks(range(10))
-ax.set(xlabel="letter sent", ylabel="digit answered")
-ax.grid(False)
-fig.colorbar(mesh, label="mean probability")
-plt.show()
 
-# %% tags=["hide-input"]
-closest = [datasets.LETTERS[k] for k in means.argmax(axis=0)]
-used = said.mean(axis=0)
-Markdown(
-    "The letter that comes closest to each digit, with the mean probability "
-    "of that digit: "
-    + ", ".join(
-        f"{digit} {name} ({share:.2f})"
-        for digit, (name, share) in enumerate(
-            zip(closest, means.max(axis=0), strict=True)
-        )
+# %%
+def patiently(budget, times=1):
+    """Settings of `train_substitute`: more, smaller steps at half the rate."""
+    steps = times * (100 + budget // 10)
+    return {"steps": steps, "batch_size": 32, "lr": 6e-3}
+
+
+def held_out(images, answers, seed, **settings):
+    """Fidelity to the last fifth of the answers, in percent; and the copy."""
+    kept = 4 * len(images) // 5
+    model = train_substitute(images[:kept], answers[:kept], seed, **settings)
+    guesses = training.predict_proba(model, images[kept:])
+    return 100 * metrics.fidelity(guesses, answers[kept:]), model
+
+
+# %% [markdown]
+# The judge's score, on digits, stands beside it: a check that the attacker
+# cannot make.
+
+# %%
+recipes = {
+    "as above": {},
+    "patient": patiently(side_budget),
+    "patient, twice as long": patiently(side_budget, 2),
+}
+tried = {name: [] for name in recipes}
+for s in seeds[:3]:
+    images = letters.x[s * side_budget :][:side_budget]
+    answers = sell().query(images)
+    for name, recipe in recipes.items():
+        agreed, model = held_out(images, answers, s, **recipe)
+        digits = judge(model, exam)["fidelity"]
+        tried[name].append({"letters": agreed, "digits": digits})
+
+# %% tags=["remove-input"]
+display(
+    plotting.table(
+        [
+            {
+                "recipe": name,
+                "held-out letters (%)": spread_of(rows, "letters"),
+                "digits (%)": spread_of(rows, "digits"),
+            }
+            for name, rows in tried.items()
+        ]
     )
-    + f". Over all letters the digit answered least, {used.argmin()}, gets "
-    f"{used.min():.1%} of the probability, and the one answered most, "
-    f"{used.argmax()}, gets {used.max():.1%}."
+)
+by_letters, by_digits = (
+    max(tried, key=lambda name: column(tried[name], judge_by).mean())
+    for judge_by in ("letters", "digits")
+)
+said_too = "the same" if by_digits == by_letters else f"*{by_digits}*"
+Markdown(
+    f"By its {side_budget // 5} held-out letters the attacker takes "
+    f"*{by_letters}*; the judge's digits, had it had them, would have said "
+    f"{said_too}. To save time, this page goes on with the patient recipe "
+    "and not with twice that; other chapters keep the short one."
 )
 
 # %% [markdown]
-# A bright cell is a letter with a digit of its own; in a column without one
-# the answer is split over several digits.
-# A good query set makes the victim use all its rows.
+# ## Does it work?
 #
 # ### How many queries?
 #
@@ -313,13 +395,24 @@ Markdown(
 # %%
 def attack(api, exam, pool, budget, seed, make_model=None):
     """One billed attack: the judge's scores, and the ledger's entry."""
-    model = knockoff(api, pool, budget, seed, make_model)
+    recipe = patiently(budget)
+    model = knockoff(api, pool, budget, seed, make_model, **recipe)
     bill = {"queries": api.ledger.queries, "cost": api.ledger.cost}
     return judge(model, exam) | bill
 
 
+def side_attacks(pool, reply=None, make_model=None):
+    """One attack a seed with the budget of the side experiments."""
+    return [
+        attack(sell(**reply or {}), exam, pool, side_budget, s, make_model)
+        for s in seeds
+    ]
+
+
+# %% [markdown]
+# Two replies, three budgets, and every seed:
+
 # %%
-seeds = range(seed, seed + n_seeds)
 replies = {"probabilities": {}, "label": {"returns": "label"}}
 curve = {}
 for budget in budgets:
@@ -329,7 +422,7 @@ for budget in budgets:
             attack(sell(**reply), judged, letters.x, budget, s) for s in seeds
         ]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Relative accuracy in percent against the number of queries on a logarithmic axis: one line with a band for probabilities, one for labels, and a dotted line at 100 percent for the victim itself."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Relative accuracy against queries paid for; lines are means over seeds, bands 95 % intervals."}, "image": {"alt": "Relative accuracy in percent against the number of queries on a logarithmic axis: one line with a band for probabilities, one for labels, and a dotted line at 100 percent for the victim itself."}}
 fig, ax = plt.subplots()
 for name in replies:
     values = [column(curve[name, b], "relative") for b in budgets]
@@ -341,23 +434,6 @@ ax.set_ylim(top=103)
 ax.set(xlabel="queries (rendered letters)", ylabel="relative accuracy (%)")
 ax.legend(title="the API returns")
 plt.show()
-
-# %% tags=["hide-input"]
-plotting.table(
-    [
-        {
-            "returns": name,
-            "queries": f"{int(column(runs, 'queries').mean()):,}",
-            "cost ($)": f"{column(runs, 'cost').mean():.2f}",
-            "accuracy (%)": spread_of(runs, "accuracy"),
-            "fidelity (%)": spread_of(runs, "fidelity"),
-            "relative (%)": spread_of(runs, "relative"),
-        }
-        for (name, budget), runs in curve.items()
-    ]
-)
-
-# %% tags=["hide-input"]
 best = interval(column(curve["probabilities", budgets[-1]], "relative"))
 gains = {
     b: paired_difference(
@@ -378,7 +454,8 @@ Markdown(
 # ### What to ask?
 #
 # The same budget buys answers to different pictures.
-# The victim's own training digits are what no attacker of this chapter has.
+# The victim's own training digits are what no attacker of this chapter has;
+# a lucky one may have a few, here a tenth of the pool.
 # Plain noise is what everybody has.
 # In between stands noise with the texture of ink: a smooth random field,
 # turned into strokes where it is large.
@@ -393,69 +470,79 @@ def blots(n, seed):
     return torch.sigmoid(8 * (field - 0.75)).numpy()
 
 
-# %%
+digits = datasets.mnist().train.x
 query_sets = {
-    "own digits": datasets.mnist().train.x,
+    "own digits": digits,
+    "letters, a tenth digits": np.concatenate(
+        [letters.x[:9000], digits[:1000]]
+    ),
     "letters": letters.x,
     "blots": blots(10_000, seed),
     "uniform noise": datasets.noise(10_000, (1, 28, 28), seed),
 }
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Six pictures of each query set, two sets a row, and the victim's answer to each."}, "image": {"alt": "Six pictures of each query set, two sets a row: digits, letters with few digits, letters, ink blots, uniform noise. Each picture is titled with the digit that the victim answers."}}
 absent = []
 for name in ("emnist_letters", "fashion_mnist"):
     try:
         query_sets[name.replace("_", " ")] = getattr(datasets, name)().x
     except FileNotFoundError:
-        absent.append(name)
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Six pictures of each query set, two sets a row, and the victim's answer to each."}, "image": {"alt": "Six pictures of each query set, digits and letters above ink blots and uniform noise, each titled with the digit that the victim answers."}}
-shown = np.concatenate([pool[:6] for pool in query_sets.values()])
+        absent.append(f"`datasets.{name}(download=True)`")
+shown = np.concatenate(
+    [
+        pool[len(pool) // 6 - 1 :: len(pool) // 6]
+        for pool in query_sets.values()
+    ]
+)
 answered = metrics.labels_of(sell().query(shown))
-fig = plotting.images(shown, columns=12, titles=answered)
+plotting.images(shown, columns=12, titles=answered)
 plt.show()
+Markdown(
+    "Left out, since their files are not here: what "
+    f"{' and '.join(absent)} would fetch."
+    if absent
+    else "All sets are here."
+)
+
+# %% [markdown]
+# Every set is bought from and learnt.
 
 # %%
 by_set = {
     name: curve["probabilities", side_budget]
-    if name == "letters" and side_budget in budgets
-    else [attack(sell(), exam, pool, side_budget, s) for s in seeds]
+    if name == "letters"
+    else side_attacks(pool)
     for name, pool in query_sets.items()
 }
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 order = sorted(by_set, key=lambda k: -column(by_set[k], "relative").mean())
-for name in absent:
-    print(f"left out: datasets.{name}(download=True) fetches it first")
-plotting.table(
-    [
-        {
-            "query set": name,
-            "relative accuracy (%)": spread_of(by_set[name], "relative"),
-            "fidelity (%)": spread_of(by_set[name], "fidelity"),
-        }
-        for name in order
-    ]
+below = dict(zip(order, order[1:], strict=False))
+display(
+    plotting.table(
+        [
+            {
+                "query set": name,
+                "fidelity (%)": spread_of(by_set[name], "fidelity"),
+                "relative accuracy (%)": spread_of(by_set[name], "relative"),
+                "lead over the next (points)": format(
+                    paired_difference(
+                        column(by_set[name], "relative"),
+                        column(by_set[below[name]], "relative"),
+                    ),
+                    ".1f",
+                )
+                if name in below
+                else "",
+            }
+            for name in order
+        ]
+    )
 )
-
-# %%
-kinship = ("own digits", "letters", "blots", "uniform noise")
-steps_down = {
-    pair: paired_difference(
-        *(column(by_set[name], "relative") for name in pair)
-    )
-    for pair in zip(kinship[:-1], kinship[1:], strict=True)
-}
-noise_labels = metrics.labels_of(sell().query(query_sets[kinship[-1]][:1000]))
-commonest = np.bincount(noise_labels).max() / len(noise_labels)
-
-# %% tags=["hide-input"]
+heard = metrics.labels_of(sell().query(query_sets["uniform noise"][:1000]))
+commonest = np.bincount(heard).max() / len(heard)
 Markdown(
-    "Down the order of kinship with digits: "
-    + "; ".join(
-        f"{first} lead {second} by {step:.1f} points"
-        for (first, second), step in steps_down.items()
-    )
-    + ". One and the same answer goes to "
-    f"{commonest:.1%} of the uniform noise."
+    f"One and the same answer goes to {commonest:.1%} of the uniform noise."
 )
 
 # %% [markdown]
@@ -464,106 +551,66 @@ Markdown(
 # attacker as little; the distance between the two is what it is worth that
 # queries make the victim use more of its classes.
 #
-# ### What is returned?
+# ### What is returned, and which architecture?
 #
-# An owner may truncate or round its answers.
+# Two more choices, one of the owner and one of the attacker.
+# An owner may truncate or round its answers, or give the label alone.
+# The attacker, who knows nothing of the victim's structure, may take a linear
+# model, a network with one hidden layer, the very structure of the victim, or
+# the network of this chapter.
+# Each row of the figure changes one thing of the attack above.
 
 # %%
-truncations = {
-    "top-3": {"returns": "top-3"},
-    "1 decimal": {"decimals": 1},
-}
-by_reply = {
-    "probabilities": curve["probabilities", side_budget],
-    **{
-        name: [
-            attack(sell(**reply), exam, letters.x, side_budget, s)
-            for s in seeds
-        ]
-        for name, reply in truncations.items()
-    },
-    "label": curve["label", side_budget],
-}
-
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by what the API returns; points are seeds, bars 95 % intervals."}, "image": {"alt": "Four rows of points for relative accuracy, one row for each kind of reply: probabilities, top-3, one decimal, the label alone; each with its mean and interval."}}
-plotting.interval_plot(
-    {name: column(runs, "relative") for name, runs in by_reply.items()},
-    f"relative accuracy (%) at {side_budget:,} queries",
-)
-plt.show()
-
-# %% tags=["hide-input"]
-losses = {
-    name: paired_difference(
-        column(by_reply["probabilities"], "relative"),
-        column(by_reply[name], "relative"),
-    )
-    for name in list(by_reply)[1:]
-}
-Markdown(
-    "Against full probabilities the attacker loses "
-    + ", ".join(f"{loss:.1f} points by *{n}*" for n, loss in losses.items())
-    + ". Where the interval holds 0, the truncation protects nothing that "
-    "this many seeds can show."
-)
-
-# %% [markdown]
-# ### Which architecture?
-#
-# The attacker knows nothing of the victim's structure.
-# Here it tries a linear model, a network with one hidden layer, the very
-# structure of the victim, and the network of this chapter.
-
-# %%
-architectures = {
+dense = {
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
     "one hidden layer": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)
     ),
-    "the victim's (LeNet)": models.lenet,
 }
-by_model = {
-    name: [
-        attack(sell(), exam, letters.x, side_budget, s, make) for s in seeds
-    ]
-    for name, make in architectures.items()
-} | {"this chapter's": curve["probabilities", side_budget]}
+truncated = {"top-3": {"returns": "top-3"}, "1 decimal": {"decimals": 1}}
+changed = (
+    {name: side_attacks(letters.x, r) for name, r in truncated.items()}
+    | {"label": curve["label", side_budget]}
+    | {
+        name: side_attacks(letters.x, make_model=make)
+        for name, make in {**dense, "the victim's LeNet": models.lenet}.items()
+    }
+)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative accuracy by the substitute's architecture, probabilities of 1,000 letters."}, "image": {"alt": "Four rows of points for relative accuracy, one row for each substitute: linear, one hidden layer, the victim's LeNet, and this chapter's network; each with its mean and interval."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Relative accuracy with one thing changed: what the API returns (top-3, one decimal, the label), or the network that learns (linear, one hidden layer, the victim's LeNet). Points are seeds, bars 95 % intervals."}, "image": {"alt": "Seven rows of points for relative accuracy, each with its mean and interval: the attack as above, three kinds of reply, and three other networks."}}
+unchanged = curve["probabilities", side_budget]
 plotting.interval_plot(
-    {name: column(runs, "relative") for name, runs in by_model.items()},
+    {
+        name: column(runs, "relative")
+        for name, runs in {"as above": unchanged, **changed}.items()
+    },
     f"relative accuracy (%) at {side_budget:,} queries",
 )
 plt.show()
-
-# %% tags=["hide-input"]
-over = {
+losses = {
     name: paired_difference(
-        column(by_model["this chapter's"], "relative"),
-        column(runs, "relative"),
+        column(unchanged, "relative"), column(runs, "relative")
     )
-    for name, runs in list(by_model.items())[:-1]
+    for name, runs in changed.items()
 }
 Markdown(
-    "This chapter's network leads, in points: "
-    + ", ".join(f"{name} by {gap:.1f}" for name, gap in over.items())
-    + " (paired over seeds, 95 % intervals; a negative lead is a loss)."
+    "Against the attack as above, the change costs, in points: "
+    + ", ".join(f"*{name}* {loss:.1f}" for name, loss in losses.items())
+    + " (paired over seeds, 95 % intervals; a negative cost is a gain, and "
+    "where the interval holds 0, this many seeds show no difference)."
 )
 
 # %% [markdown]
-# A substitute that is too simple cannot follow all that it is told; what that
-# costs is in the first two leads.
-# Whether the victim's own structure is an advantage is the last of them.
-# All four are trained by one recipe, made for a network with batch
-# normalisation: the lead is that of structure and recipe together.
+# A substitute that is too simple cannot follow all that it is told.
+# All four networks are trained by one recipe, made for one with batch
+# normalisation: what a structure costs is structure and recipe together.
 #
 # ### The adaptive policy
 #
 # The random policy spends as much on useless pictures as on useful ones.
 # The *adaptive* policy learns during the attack which kinds are worth their
 # price.
-# Its pool has labels of its own, arranged in a tree: here upper-case letters,
+# Its pool has labels of its own, arranged in a tree, here upper-case letters,
 # lower-case letters and textures, each with its kinds below.
 # At every inner node there is a *preference* $H(z)$ for each child $z$, which
 # is drawn with the probability
@@ -589,17 +636,11 @@ Markdown(
 
 # %%
 class Node:
-    """An inner node of the label tree: a gradient bandit over its children.
-
-    children: names to `Node`s or to lists of picture numbers (leaves).
-    A child whose pictures are used up is drawn no more.
-    """
+    """A gradient bandit over named children, `Node`s or picture numbers."""
 
     def __init__(self, children):
-        self.names = list(children)
-        self.children = list(children.values())
-        self.preferences = np.zeros(len(self.names))
-        self.counts = np.zeros(len(self.names))
+        self.names, self.children = list(children), list(children.values())
+        self.preferences, self.counts = np.zeros((2, len(children)))
 
     def __len__(self):
         """Pictures below this node that are not used yet."""
@@ -608,7 +649,7 @@ class Node:
     def policy(self):
         """The probability of each child, 0 where nothing is left."""
         left = np.array([len(child) > 0 for child in self.children])
-        weights = np.exp(self.preferences - self.preferences.max()) * left
+        weights = left * np.exp(self.preferences - self.preferences.max())
         return weights / weights.sum()
 
     def learn(self, action, advantage):
@@ -618,6 +659,10 @@ class Node:
         self.preferences -= step * self.policy()
         self.preferences[action] += step
 
+
+node = Node({"a": [0], "b": [1], "c": [2]})
+node.learn(action=1, advantage=0.5)
+print("after a reward for b:", node.policy().round(3))
 
 # %% [markdown]
 # A tree is made of nested dictionaries whose leaves are picture numbers, in
@@ -654,6 +699,9 @@ def draw(root, rng):
 # R^{\text{div}} = \sum_j \max\bigl(0, f_j(x) - \bar f_j\bigr), \quad
 # R^{\mathcal L} = \mathcal L\bigl(f(x), \hat f(x)\bigr).
 # $$
+#
+# The cell ends with what the first four letters would earn from a substitute
+# that knows nothing yet.
 
 
 # %%
@@ -673,19 +721,21 @@ def loss(answers, recent, guesses):
     return -(answers * np.log(np.maximum(guesses, 1e-12))).sum(axis=1)
 
 
+WINDOW = 25
 REWARDS = {"certainty": certainty, "diversity": diversity, "loss": loss}
+for name, reward in REWARDS.items():
+    print(name, reward(said[:4], said.mean(0), np.full((4, 10), 0.1)).round(2))
 
 # %% [markdown]
 # The rewards have different scales, so each is mapped to [0, 1] by the
-# smallest and the largest value it has had so far; the sum of those chosen,
-# divided by their number, is the reward $r$.
+# smallest and the largest value it has had so far; the mean of those chosen
+# is the reward $r$.
 # The baseline $\bar r$ and the mean answer $\bar f$ run over the last
 # `WINDOW` queries.
+# A 3 that lay half-way is less once a 6 was seen:
+
 
 # %%
-WINDOW = 25
-
-
 class RewardScale:
     """Maps each reward to [0, 1] by the range that it has had so far."""
 
@@ -698,8 +748,12 @@ class RewardScale:
         return (values - self.low) / max(self.high - self.low, 1e-12)
 
 
+scale = RewardScale()
+print(scale(np.array([2, 4, 3])), scale(np.array([6, 3])))
+
 # %% [markdown]
-# The online substitute learns from every batch as soon as it is answered.
+# For the third reward an *online substitute* learns from every batch as soon
+# as it is answered.
 # Its guess is read *before* that step, else it would have seen the answer
 # already.
 
@@ -708,19 +762,18 @@ class RewardScale:
 class OnlineSubstitute:
     """The small LeNet that follows the attack, one SGD step a batch."""
 
-    def __init__(self, seed, lr=0.02):
+    def __init__(self, seed, lr=0.02, classes=10):
         torch.manual_seed(seed)
-        self.model = models.lenet(8, 64).to(training.DEVICE)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr, momentum=0.5
-        )
+        self.model = models.lenet(8, 64, classes).to(training.DEVICE)
+        self.descend = partial(torch.optim.SGD, lr=lr, momentum=0.5)
+        self.optimizer = self.descend(self.model.parameters())
 
     def guess_then_learn(self, images, answers):
         """The substitute's probabilities for `images`, then one step."""
-        inputs = torch.as_tensor(images).to(training.DEVICE)
-        targets = torch.as_tensor(answers).float().to(training.DEVICE)
-        logits = self.model(inputs)
-        step = F.cross_entropy(logits, targets)
+        _widen(self, answers.shape[1])
+        there = {"dtype": torch.float32, "device": training.DEVICE}
+        logits = self.model(torch.as_tensor(images, **there))
+        step = F.cross_entropy(logits, torch.as_tensor(answers, **there))
         self.optimizer.zero_grad()
         step.backward()
         self.optimizer.step()
@@ -729,76 +782,87 @@ class OnlineSubstitute:
 
 # %% [markdown]
 # With these parts the adaptive policy is one loop.
-# It asks in batches of eight, drawn from the same policy: one forward pass
-# of the victim and one step of the substitute serve eight queries, while
-# every single reward still moves the bandits, in order.
+# It asks in batches of eight, drawn from one policy: one forward pass of the
+# victim and one step of the substitute serve eight queries, while every
+# single reward still moves the bandits, in order.
+# `rate` multiplies the bandits' steps: 0 switches the learning off and leaves
+# the tree as it was made, and 3 makes up for taking the mean of three rewards
+# where the paper takes their sum.
 
 
 # %%
 def adaptive_policy(
-    api, pool, groups, budget, seed, rewards=tuple(REWARDS), batch=8
+    api, pool, groups, budget, seed, rewards=tuple(REWARDS), batch=8, rate=1
 ):
     """KnockoffNets with the adaptive policy: the transfer set and a trace.
 
     pool: (n, 1, 28, 28). groups: nested dictionaries with picture numbers
-    as leaves. rewards: names in `REWARDS`. Spends `budget` queries.
-    Returns (images, answers, trace); trace holds for each query its path of
-    names, its reward, and the root's policy before it. Labels count as
-    one-hot probabilities. Source: Orekondy et al. (2019), the policy called
-    adaptive.
+    as leaves. rewards: names in `REWARDS`. rate: of the bandits, 0 or more.
+    Spends `budget` queries. Returns (images, answers, trace); trace holds
+    for each query its path of names, its reward, and the root's policy
+    before it. Labels count as one-hot probabilities. Source: Orekondy et al.
+    (2019), the policy called adaptive.
     """
-    _check_adaptive(pool, groups, budget, rewards, batch)
+    _check_adaptive(pool, groups, budget, rewards, batch, rate)
     rng = np.random.default_rng(seed)
-    root = label_tree(groups, rng)
-    online, state = OnlineSubstitute(seed), _State(rewards)
-    taken, answers = [], []
+    root, state = label_tree(groups, rng), _State(rewards, rate)
+    online, taken = None, []
     while len(taken) < budget:
         size = min(batch, budget - len(taken))
         drawn = [_draw_noted(root, rng, state) for _ in range(size)]
         numbers = [number for number, _ in drawn]
-        answer = metrics.as_probabilities(api.query(pool[numbers]), 10)
+        answer = state.hear(api.query(pool[numbers]))
+        online = online or OnlineSubstitute(seed, classes=answer.shape[1])
         guesses = online.guess_then_learn(pool[numbers], answer)
-        for (_, path), r in zip(
-            drawn, state.reward(answer, guesses), strict=True
-        ):
+        earned = state.reward(answer, guesses)
+        for (_, path), r in zip(drawn, earned, strict=True):
             state.teach(path, r)
         taken += numbers
-        answers.append(answer)
-    return pool[taken], np.concatenate(answers), state.trace
+    return pool[taken], state.answers, state.trace
 
 
 # %% [markdown]
-# The rest is bookkeeping: recent answers and rewards, and a trace to look at.
+# The rest is bookkeeping: recent answers and rewards, a trace to look at, and
+# the refusal of what would fail when queries are paid already.
 
 
-# %%
+# %% tags=["hide-input"]
 class _State:
-    """What the adaptive policy remembers: recent answers and rewards."""
+    """What the adaptive policy remembers: answers, rewards, a trace."""
 
-    def __init__(self, rewards):
+    def __init__(self, rewards, rate):
         self.scales = {name: RewardScale() for name in rewards}
-        self.answers, self.rewards, self.trace = [], [], []
+        self.answers, self.rate = np.empty((0, 0)), rate
+        self.rewards, self.trace = [], []
+
+    def hear(self, answers):
+        """Answers as rows (n, c); what was heard before gets c columns."""
+        known = self.answers.shape[1]
+        classes = max(known, classes_in(answers))
+        self.answers = np.pad(self.answers, ((0, 0), (0, classes - known)))
+        return metrics.as_probabilities(answers, classes)
 
     def reward(self, answers, guesses):
         """The mean of the chosen rewards, each scaled to [0, 1]."""
-        recent = np.mean(self.answers[-WINDOW:] or [answers.mean(0)], axis=0)
+        before = self.answers[-WINDOW:]
+        recent = (before if len(before) else answers).mean(axis=0)
         parts = [
             scale(REWARDS[name](answers, recent, guesses))
             for name, scale in self.scales.items()
         ]
-        self.answers += list(answers)
+        self.answers = np.concatenate([self.answers, answers])
         return np.mean(parts, axis=0)
 
     def teach(self, path, reward):
         """Move every bandit on the path by the reward over the baseline."""
         baseline = np.mean(self.rewards[-WINDOW:] or [reward])
         for node, action in path:
-            node.learn(action, reward - baseline)
+            node.learn(action, self.rate * (reward - baseline))
         self.trace[len(self.rewards)]["reward"] = reward
         self.rewards.append(reward)
 
 
-# %%
+# %% tags=["hide-input"]
 def _draw_noted(root, rng, state):
     """A drawn picture and its path, noted in the trace."""
     policy = root.policy()
@@ -806,6 +870,18 @@ def _draw_noted(root, rng, state):
     names = [node.names[action] for node, action in path]
     state.trace.append({"names": names, "policy": policy})
     return number, path
+
+
+def _widen(online, classes):
+    """Outputs for labels heard for the first time; the old ones stay."""
+    old = online.model[-1]
+    if classes > old.out_features:
+        new = nn.Linear(old.in_features, classes).to(training.DEVICE)
+        with torch.no_grad():
+            new.weight[: old.out_features] = old.weight
+            new.bias[: old.out_features] = old.bias
+        online.model[-1] = new
+        online.optimizer = online.descend(online.model.parameters())
 
 
 def leaves(groups):
@@ -816,17 +892,20 @@ def leaves(groups):
     return np.asarray(groups)
 
 
-def _check_adaptive(pool, groups, budget, rewards, batch):
+# %% tags=["hide-input"]
+def _check_adaptive(pool, groups, budget, rewards, batch, rate):
     """Refuse what would fail half-way, when queries are paid already."""
     if not rewards or not set(rewards) <= set(REWARDS):
         raise ValueError(
             f"rewards must name some of {', '.join(REWARDS)}, not {rewards!r}"
         )
-    if not isinstance(groups, dict) or budget < 1 or batch < 1:
-        raise ValueError(
-            "groups must be a dictionary of picture numbers, and budget and "
-            "batch at least 1"
-        )
+    checks.whole("budget", budget, 1)
+    checks.whole("batch", batch, 1)
+    checks.share("rate", rate, high=np.inf)
+    checks.rows(pool[:1], 1, 28, 28, name="the pool")
+    checks.finite(pool)
+    if not isinstance(groups, dict):
+        raise ValueError("groups must be a dictionary of picture numbers")
     numbers = leaves(groups)
     if not np.isin(numbers, np.arange(len(pool))).all():
         raise ValueError(
@@ -838,123 +917,127 @@ def _check_adaptive(pool, groups, budget, rewards, batch):
             f"{len(numbers)} places for a budget of {budget}: name each once, "
             "and enlarge the pool or ask for less"
         )
-    if not np.isfinite(pool).all():
-        raise ValueError("the pool holds NaN or infinite values: drop those")
 
 
 # %% [markdown]
 # The pool of this section is mixed on purpose: half letters, half textures
 # (blots and plain noise), whose worth stands in the table of query sets.
 
-# %%
-n_texture = 1500
-pool = np.concatenate(
-    [
-        letters.x[:3000],
-        blots(n_texture, seed + 1),
-        datasets.noise(n_texture, (1, 28, 28), seed + 1),
-    ]
+
+# %% tags=["hide-input"]
+def of_letters(numbers):
+    """Picture numbers of the first 3,000 letters, by the letter shown."""
+    shown = letters.y[:3000]
+    return {datasets.LETTERS[k]: np.flatnonzero(shown == k) for k in numbers}
+
+
+textures = np.concatenate(
+    [query_sets["blots"][:1500], query_sets["uniform noise"][:1500]]
 )
-kind = letters.y[:3000]
+pool = np.concatenate([letters.x[:3000], textures])
 groups = {
-    "upper case": {
-        datasets.LETTERS[k]: np.flatnonzero(kind == k) for k in range(26)
-    },
-    "lower case": {
-        datasets.LETTERS[k]: np.flatnonzero(kind == k) for k in range(26, 52)
-    },
+    "upper case": of_letters(range(26)),
+    "lower case": of_letters(range(26, 52)),
     "textures": {
-        "blots": 3000 + np.arange(n_texture),
-        "noise": 3000 + n_texture + np.arange(n_texture),
+        "blots": np.arange(3000, 4500),
+        "noise": np.arange(4500, 6000),
     },
 }
 
+# %% [markdown]
+# With each seed the tree is asked with its learning on, with its learning off,
+# and with each reward alone.
 
 # %%
 trace_seeds = range(seed, seed + n_traces)
-apis = [sell() for _ in trace_seeds]
-adaptive = [
-    adaptive_policy(api, pool, groups, adaptive_budget, s)
-    for api, s in zip(apis, trace_seeds, strict=True)
-]
-single = {
+kinds = {"learning": {}, "not learning": {"rate": 0}} | {
+    name: {"rewards": (name,)} for name in REWARDS
+}
+apis = [sell() for _ in trace_seeds for _ in kinds]
+door = iter(apis)
+traced = {
     name: [
-        adaptive_policy(sell(), pool, groups, adaptive_budget, s, (name,))
-        for s in seeds
+        adaptive_policy(next(door), pool, groups, adaptive_budget, s, **how)
+        for s in trace_seeds
     ]
-    for name in REWARDS
+    for name, how in kinds.items()
 }
 
 # %% [markdown]
 # First the policy itself: where do the queries go, and do the rewards rise?
-# A rise alone does not prove that the bandits learn, for the online substitute
-# and the range of each reward move as well.
+# A rise alone would not prove that the bandits learn, for the online
+# substitute and the range of each reward move as well.
+# So the right panel holds the reward of the tree that does not learn, too.
+# Plain noise is the waste of this pool.
+# The table below says by how much the reward rises from the first quarter of
+# the queries to the last, which share of the last quarter goes to plain noise,
+# and whether either is more or less than without learning, seed by seed
+# (*open*: the interval of the difference holds 0).
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the root's policy during the attack. Right: reward, running mean of 100 queries. Means over seeds with 95 % intervals."}, "image": {"alt": "Left panel: the root's probability of each of its three branches (upper case, lower case, textures) against queries, with bands. Right panel: the running mean of the reward, from 0 to 1, against queries."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Left: the root's policy during the attack, with learning. Right: the reward, running mean of 100 queries, with learning and without. Means over seeds with 95 % intervals."}, "image": {"alt": "Left panel: the root's probability of each of its three branches (upper case, lower case, textures) against queries, with bands. Right panel: the running mean of the reward, from 0 to 1, against queries, one line with a band for the tree that learns and one for the tree that does not."}}
+def noted(name, key):
+    """What the traces of one kind noted: (seeds, queries, ...)."""
+    return np.array([[t[key] for t in run[2]] for run in traced[name]])
+
+
 def running_mean(values, width=100):
     """Means over a sliding window of the last axis."""
-    return np.lib.stride_tricks.sliding_window_view(
-        values, width, axis=-1
-    ).mean(-1)
+    return np.lib.stride_tricks.sliding_window_view(values, width, -1).mean(-1)
 
 
-policies = np.array([[t["policy"] for t in run[2]] for run in adaptive])
-rewards = np.array([[t["reward"] for t in run[2]] for run in adaptive])
+def side_of_zero(gap):
+    """In words: on which side of 0 an interval lies."""
+    off_zero = "less" if gap.high < 0 else "open"
+    return "more" if gap.low > 0 else off_zero
+
+
+policies = noted("learning", "policy")
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
 time = np.arange(0, adaptive_budget, 10)
 for place, name in enumerate(groups):
-    values = policies[:, time, place].T
-    plotting.band(left, time, values, name, marker="")
+    plotting.band(left, time, policies[:, time, place].T, name, marker="")
 left.set(xlabel="queries", ylabel="probability of the branch", ylim=(0, 1))
 left.legend()
-smooth = running_mean(rewards)
-time = np.arange(0, smooth.shape[1], 10)
-plotting.band(right, time + 100, smooth[:, time].T, "all", marker="")
+for name in ("learning", "not learning"):
+    smooth = running_mean(noted(name, "reward"))
+    time = np.arange(0, smooth.shape[1], 10)
+    plotting.band(right, time + 100, smooth[:, time].T, name, marker="")
 right.set(xlabel="queries", ylabel="reward (0 to 1)")
+right.legend()
 plt.show()
 
 
-# %%
-def share_of(leaf, trace, quarter):
-    """Share of a quarter's queries that went to a leaf of that name."""
-    taken = np.array([step["names"][-1] == leaf for step in trace])
-    return np.array_split(taken, 4)[quarter].mean()
+# %% tags=["remove-input"]
+quarter = adaptive_budget // 4
+rewards = {name: noted(name, "reward") for name in kinds}
+rise = {
+    name: r[:, -quarter:].mean(axis=1) - r[:, :quarter].mean(axis=1)
+    for name, r in rewards.items()
+}
+noise = {
+    name: (noted(name, "names")[:, -quarter:, -1] == "noise").mean(axis=1)
+    for name in kinds
+}
 
 
-def noise_share(runs, quarter):
-    """Share of plain noise in one quarter, as an interval over seeds."""
-    shares = [share_of("noise", trace, quarter) for *_, trace in runs]
-    return interval(shares)
-
-
-# %% [markdown]
-# A policy that had learnt nothing would go on spending one query in six on
-# plain noise: a third of the draws go to textures, half of these to noise.
-
-# %% tags=["hide-input"]
-UNTAUGHT = 1 / 6
-
-
-def against_untaught(share):
-    """In words: does an interval of shares lie off that of no learning?"""
-    if share.high < UNTAUGHT:
-        return "less than without learning"
-    if share.low > UNTAUGHT:
-        return "more than without learning"
-    return "open"
+def compared(values, name, form):
+    """Mean [interval] of one kind; against no learning, in words."""
+    gap = paired_difference(values[name], values["not learning"])
+    word = "" if name == "not learning" else f", {side_of_zero(gap)}"
+    return f"{interval(values[name]):{form}}{word}"
 
 
 plotting.table(
     [
         {
-            "rewards": name,
-            "noise, first quarter": f"{noise_share(traced, 0):.2f}",
-            "noise, last quarter": f"{last:.2f}",
-            "last quarter": against_untaught(last),
+            "tree": f"learning, {name} alone" if name in REWARDS else name,
+            "rise of the reward": ""
+            if name in REWARDS
+            else compared(rise, name, ".3f"),
+            "share of noise": compared(noise, name, ".2f"),
         }
-        for name, traced in {"all three": adaptive, **single}.items()
-        for last in [noise_share(traced, -1)]
+        for name in kinds
     ]
 )
 
@@ -965,54 +1048,49 @@ plotting.table(
 # Certainty pays for an answer that the victim is sure of, and it can be sure
 # of its one answer to noise.
 #
-# Now the question that counts.
-# Does the substitute trained on the adaptive transfer set beat the one
-# trained on as many random pictures of the same pool?
+# Now the question that counts: does the copy gain?
+# Three transfer sets of the same size are learnt by the same recipe.
+# One is drawn from the pool at random, and a quarter of that is noise.
+# One comes from the tree without learning, which gives noise a sixth because
+# of how it was built.
+# One comes from the tree that learns; only its lead over the second is what
+# the bandits earn.
 
 # %%
-paired = {"adaptive": [], "random": []}
-for s in trace_seeds[:n_pairs]:
-    images, answers, _ = adaptive[s - seed]
-    model = train_substitute(images, answers, s)
-    paired["adaptive"].append(judge(model, exam))
-    paired["random"].append(attack(sell(), exam, pool, adaptive_budget, s))
-advantage = paired_difference(
-    column(paired["adaptive"], "relative"),
-    column(paired["random"], "relative"),
-)
+arms = {"random": [], "not learning": [], "learning": []}
+recipe = patiently(adaptive_budget)
+for place, s in enumerate(trace_seeds):
+    arms["random"].append(attack(sell(), exam, pool, adaptive_budget, s))
+    for name in ("not learning", "learning"):
+        images, answers, _ = traced[name][place]
+        model = train_substitute(images, answers, s, **recipe)
+        arms[name].append(judge(model, exam))
 
-# %% tags=["hide-input"]
-verdict = (
-    "pays"
-    if advantage.low > 0
-    else "costs accuracy"
-    if advantage.high < 0
-    else "makes no difference that these seeds can show"
-)
-wins = np.sum(
-    column(paired["adaptive"], "relative")
-    > column(paired["random"], "relative")
-)
-Markdown(
-    f"At {adaptive_budget} queries the adaptive policy changes the relative "
-    f"accuracy by **{advantage:.1f} points** (paired over {n_pairs} seeds, "
-    f"{wins} of them won). On this pool it **{verdict}**."
-)
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adaptive against random policy on the mixed pool; points are seeds, bars 95 % intervals."}, "image": {"alt": "Two rows of points for the relative accuracy of the adaptive and of the random policy on the mixed pool, with mean and interval of each."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Three ways to spend the same queries on the mixed pool; points are seeds, bars 95 % intervals."}, "image": {"alt": "Three rows of points for relative accuracy, one each for the random policy, the tree that does not learn and the tree that learns, on the mixed pool; each with its mean and interval."}}
 plotting.interval_plot(
-    {name: column(rows, "relative") for name, rows in paired.items()},
+    {name: column(rows, "relative") for name, rows in arms.items()},
     f"relative accuracy (%) at {adaptive_budget} queries",
 )
 plt.show()
+relative = {name: column(rows, "relative") for name, rows in arms.items()}
+learnt = paired_difference(relative["learning"], relative["not learning"])
+built = paired_difference(relative["not learning"], relative["random"])
+wins = np.sum(relative["learning"] > relative["not learning"])
+verdict = {
+    "more": "the bandit pays",
+    "less": "the bandit costs accuracy",
+    "open": "whether the bandit pays is open",
+}[side_of_zero(learnt)]
+Markdown(
+    f"At {adaptive_budget} queries learning changes the relative accuracy by "
+    f"**{learnt:.1f} points** against the same tree without it (paired over "
+    f"{n_traces} seeds, {wins} of them won): on this pool, **{verdict}**. The "
+    f"tree as it was built, against the random policy: {built:.1f} points."
+)
 
 # %% [markdown]
-# Whatever the verdict above, read it with care.
-# The random policy draws from the whole pool, a quarter of which is noise, and
-# the adaptive one starts from a tree that gives noise a sixth: the difference
-# holds what the tree knows as well as what the bandits learn.
-# And it depends on how much waste there is to avoid: a pool of letters alone
-# holds far less.
+# Either way the answer is one about this pool: a pool of letters alone holds
+# far less waste to avoid.
 #
 # ## How it breaks
 #
@@ -1025,19 +1103,11 @@ plt.show()
     sell(returns="label"), pool, groups, adaptive_budget, seed, ("certainty",)
 )
 spread = {
-    name: np.std([step["reward"] for step in trace])
-    for name, trace in {
-        "probabilities": single["certainty"][0][2],
-        "label": blinded,
-    }.items()
+    "probabilities": np.std(rewards["certainty"][0]),
+    "labels": np.std([step["reward"] for step in blinded]),
 }
-
-# %% tags=["hide-input"]
-Markdown(
-    "Standard deviation of the certainty reward over one attack: "
-    f"{spread['probabilities']:.2f} with probabilities, "
-    f"{spread['label']:.2f} with labels."
-)
+for name, deviation in spread.items():
+    print(f"certainty from {name}: standard deviation {deviation:.2f}")
 
 # %% [markdown]
 # **The wrong scale goes unnoticed.**
@@ -1046,25 +1116,16 @@ Markdown(
 # The next cell sends the same 500 letters three ways.
 
 # %%
-ways = {"as they are": lambda x: x, "inverted": lambda x: 1 - x}
-ways["0 to 255"] = lambda x: 255 * x
-api = sell()
-sent = letters.x[:500]
-heard = {name: api.query(way(sent), client=name) for name, way in ways.items()}
-
-# %% tags=["hide-input"]
-reference = metrics.labels_of(heard["as they are"])
-plotting.table(
-    [
-        {
-            "sent": name,
-            "same label": f"{metrics.fidelity(given, reference):.0%}",
-            "mean largest probability": f"{given.max(1).mean():.2f}",
-            "cost ($)": f"{api.ledger.table().loc[name, 'cost ($)']:.2f}",
-        }
-        for name, given in heard.items()
-    ]
-)
+api, sent = sell(), letters.x[:500]
+heard = {
+    "as they are": api.query(sent),
+    "inverted": api.query(1 - sent),
+    "0 to 255": api.query(255 * sent),
+}
+for way, answers in heard.items():
+    same = metrics.fidelity(answers, heard["as they are"])
+    print(f"{way}: same label {same:.0%}, top {answers.max(1).mean():.2f}")
+print(f"billed: {api.ledger.cost:.2f} dollars")
 
 # %% [markdown]
 # Nothing refuses the wrong scale, and a high confidence does not mean that the
@@ -1081,16 +1142,19 @@ plotting.table(
 #
 # ## The bill
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 plotting.table(
     [
         {
             "returns": name,
-            "queries": f"{budget:,}",
-            "relative accuracy (%)": spread_of(rows, "relative"),
+            "queries": f"{int(column(rows, 'queries').mean()):,}",
+            "accuracy (%)": spread_of(rows, "accuracy"),
+            "fidelity (%)": spread_of(rows, "fidelity"),
+            "relative (%)": spread_of(rows, "relative"),
+            "cost ($)": f"{column(rows, 'cost').mean():.2f}",
             **{
-                f"at ${price} per 1,000": f"${budget * price / 1000:,.2f}"
-                for price in (1, price_per_1000, 10)
+                f"at ${price} per 1,000": f"{budget * price / 1000:,.2f}"
+                for price in (1, 10)
             },
         }
         for (name, budget), rows in curve.items()
@@ -1098,35 +1162,42 @@ plotting.table(
 )
 
 # %% [markdown]
-# The prices are those that the survey gives for image classification, with
-# this book's own in between.
+# The last two columns are the prices that the survey gives for image
+# classification; this book's own lies in between.
 # Collecting and labelling tens of thousands of digits costs more.
 #
 # ## Paper and this run
 #
-# The published numbers are about other victims and larger budgets, so they
-# are context, not targets.
+# The published numbers are about other victims, pools or budgets, so they are
+# context, not targets.
 # The README of the authors' later defense paper reports, for a LeNet on
 # MNIST copied with 60,000 EMNIST letters, a substitute of 99.05 % accuracy.
+# Another project has published
+# [a table](https://github.com/caumin/model-extraction-benchmark/blob/91a7484ac26d04e53c69fee8b1936a06786559c8/reports/SET-A1/REPORT.md)
+# for a LeNet on MNIST copied into a LeNet; its configuration files name EMNIST
+# as the pool and probabilities as the answers.
+# With 1,000 queries it has 23.3 % accuracy for random queries and 27.9 % for
+# KnockoffNets, with 10,000 queries 92.6 % and 91.5 %.
+# The accuracies of this page, whose letters are rendered, are in the bill.
+#
+# The claims about the adaptive policy are about what it does, over the seeds
+# of the traces; whether it pays is stated above, not required.
 
-# %%
-top = {name: curve[name, budgets[-1]] for name in replies}
-for name, runs in top.items():
+# %% tags=["hide-input"]
+worth = {
+    name: column(runs, "relative").mean() for name, runs in by_set.items()
+}
+for name, low in {"probabilities": 0.965, "label": 0.945}.items():
     claims.add(
         f"relative accuracy, {budgets[-1]:,} letters, {name}",
-        column(runs, "relative").mean() / 100,
-        low={"probabilities": 0.94, "label": 0.93}[name],
+        column(curve[name, budgets[-1]], "relative").mean() / 100,
+        low=low,
     )
 claims.add(
     f"probabilities minus labels at {budgets[0]:,} queries (points)",
     gains[budgets[0]].mean,
     low=0.5,
 )
-
-# %%
-worth = {
-    name: column(runs, "relative").mean() for name, runs in by_set.items()
-}
 for first, second in (
     ("own digits", "blots"),
     ("letters", "uniform noise"),
@@ -1144,27 +1215,25 @@ claims.add(
     high=4.0,
 )
 
-# %% [markdown]
-# The claims about the adaptive policy are about what it does, over
-# the seeds of the traces; whether it pays is stated above, not required.
-# The share of noise is held to what no policy reaches that learns the wrong
-# way round; whether it lies below that of no learning is said above.
-
-# %%
-moved = np.abs(policies[:, -1] - policies[:, 0]).max(axis=1)
+# %% tags=["hide-input"]
 claims.add(
     "adaptive: largest move of a root probability, mean",
-    moved.mean(),
+    np.abs(policies[:, -1] - policies[:, 0]).max(axis=1).mean(),
     low=0.05,
 )
 claims.add(
     "adaptive: share of noise in the last quarter",
-    noise_share(adaptive, -1).mean,
+    noise["learning"].mean(),
     high=0.22,
 )
 claims.add(
+    "adaptive: noise that learning spares, share of the last quarter",
+    (noise["not learning"] - noise["learning"]).mean(),
+    low=0.005,
+)
+claims.add(
     "certainty from labels: standard deviation of the reward",
-    spread["label"],
+    spread["labels"],
     low=0.0,
     high=0.0,
 )
@@ -1194,27 +1263,14 @@ for name, pictures in query_sets.items():
 # %% [markdown]
 # :::{admonition} Exercise 2
 # :class: attention
-# Does an answer of one decimal still tell more than a label?
-# Count how many different answers the first 1,000 letters get.
+# The mean of three rewards makes steps a third as long as their sum would.
+# What does the tree do with `rate=3`?
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
-for reply in ({"decimals": 1}, {"decimals": 2}):
-    given = sell(**reply).query(letters.x[:1000])
-    print(reply, len(np.unique(given, axis=0)), "different answers")
-
-# %% [markdown]
-# :::{admonition} Exercise 3
-# :class: attention
-# A reward that is a constant cannot move a bandit.
-# Verify it on a node with three children.
-# :::
-
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
-node = Node({"a": [0], "b": [1], "c": [2]})
-for _ in range(100):
-    node.learn(action=0, advantage=1.0 - 1.0)
-print(node.policy())
+for rate in (1, 3):
+    *_, trace = adaptive_policy(sell(), pool, groups, 300, seed, rate=rate)
+    print(rate, *groups, trace[-1]["policy"].round(2))
 
 # %% [markdown]
 # ## Recap
@@ -1223,12 +1279,13 @@ print(node.policy())
 #   Which are worth their price is to be measured; pictures that make the
 #   victim use all its classes tell more about it than pictures that get one
 #   answer.
+# - The recipe of the training is the attacker's to choose, and answers that
+#   were held out choose it without a single digit.
 # - A full answer holds more than a label; what withholding, truncating or
 #   rounding costs the attacker is to be measured, query set by query set.
-# - A substitute must be rich enough to follow and easy to train; whether it
-#   should be the victim's kind is to be measured as well.
-# - The adaptive policy follows its rewards; whether the copy gains is a matter
-#   of the pool, and is to be measured.
+# - The adaptive policy follows its rewards.
+#   Whether the copy gains is a question to the same policy with its learning
+#   switched off, and the answer one about the pool.
 #
 # ## References
 #

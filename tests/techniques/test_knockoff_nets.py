@@ -26,6 +26,14 @@ def brightness(x):
     return both / both.sum(axis=1, keepdims=True)
 
 
+def twenty_six(x):
+    """A victim of 26 classes, the last of which are rare: darker is later."""
+    ink = x.reshape(len(x), -1).mean(axis=1, keepdims=True)
+    scores = -((np.arange(26) - 26 * (1 - 4 * ink)) ** 2) / 2
+    both = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return both / both.sum(axis=1, keepdims=True)
+
+
 @pytest.fixture(scope="module")
 def pool():
     return datasets.letters(400, seed=3)
@@ -64,6 +72,78 @@ def test_the_whole_answer_is_learnt_not_its_label(pool, monkeypatch):
     )
     knockoff_nets.knockoff(OnlyQuery(brightness), pool.x, 30, seed=0)
     np.testing.assert_array_equal(learnt["y"], brightness(learnt["x"]))
+
+
+def test_the_recipe_is_the_callers_to_change(pool, monkeypatch):
+    used = {}
+    monkeypatch.setattr(
+        knockoff_nets.training,
+        "fit",
+        lambda model, x, y, **settings: used.update(settings) or model,
+    )
+    answers = brightness(pool.x[:54])
+    knockoff_nets.train_substitute(pool.x[:54], answers, seed=3)
+    assert used == {"steps": 52, "lr": 1.2e-2, "seed": 3}
+    patiently = knockoff_nets.patiently(54, times=2)
+    knockoff_nets.train_substitute(pool.x[:54], answers, seed=3, **patiently)
+    assert used == {"steps": 210, "batch_size": 32, "lr": 6e-3, "seed": 3}
+
+
+def test_held_out_answers_are_not_learnt(pool, monkeypatch):
+    learnt = {}
+
+    def fit(model, x, y, **settings):
+        learnt.update(x=x, y=y)
+        return model
+
+    monkeypatch.setattr(knockoff_nets.training, "fit", fit)
+    answers = brightness(pool.x[:50])
+    agreed, model = knockoff_nets.held_out(pool.x[:50], answers, seed=0)
+    np.testing.assert_array_equal(learnt["x"], pool.x[:40])
+    np.testing.assert_array_equal(learnt["y"], answers[:40])
+    with torch.no_grad():
+        guess = model.eval()(torch.tensor(pool.x[40:50])).argmax(1).numpy()
+    assert agreed == 100 * (guess == answers[40:].argmax(1)).mean()
+
+
+@pytest.mark.parametrize("returns", ["probabilities", "label"])
+def test_the_copy_has_as_many_classes_as_the_answers(pool, groups, returns):
+    api = PredictionAPI(twenty_six, returns=returns)
+    model = knockoff_nets.knockoff(api, pool.x, 300, seed=0)
+    top = twenty_six(pool.x).argmax(axis=1).max()
+    assert model[-1].out_features >= top + 1 > 10
+    images, answers, _ = knockoff_nets.adaptive_policy(
+        api, pool.x, groups, 80, seed=0
+    )
+    heard = twenty_six(images)
+    if returns == "label":
+        heard = np.eye(answers.shape[1])[heard.argmax(axis=1)]
+    np.testing.assert_allclose(answers, heard)
+
+
+def test_a_label_heard_late_leaves_what_was_learnt(pool):
+    online = knockoff_nets.OnlineSubstitute(seed=0, classes=2)
+    x = torch.tensor(pool.x[:5])
+    before = online.model(x).detach()
+    knockoff_nets._widen(online, 4)
+    after = online.model(x).detach()
+    assert after.shape == (5, 4)
+    torch.testing.assert_close(after[:, :2], before)
+    guess = online.guess_then_learn(pool.x[:4], np.eye(4))
+    assert guess.shape == (4, 4)
+
+
+@pytest.mark.parametrize("shape", [(20, 1, 32, 32), (20, 784)])
+def test_pictures_of_another_size_are_refused_before_a_query(shape):
+    api = PredictionAPI(lambda x: brightness(np.ones((len(x), 784))))
+    other = np.full(shape, 0.5, np.float32)
+    with pytest.raises(ValueError, match="pool must be rows"):
+        knockoff_nets.knockoff(api, other, 10, seed=0)
+    with pytest.raises(ValueError, match="pool must be rows"):
+        knockoff_nets.adaptive_policy(
+            api, other, {"a": np.arange(20)}, 10, seed=0
+        )
+    assert api.ledger.queries == 0
 
 
 def test_a_budget_that_is_too_small_costs_nothing(pool):
@@ -189,6 +269,27 @@ def test_the_adaptive_policy_by_a_second_route(pool, groups):
     assert np.ptp(policies[:, 0]) > 0.05  # there was something to replay
 
 
+def test_without_learning_the_tree_stays_as_it_was_made(pool, groups):
+    arguments = OnlyQuery(brightness), pool.x, groups, 80
+    *_, off = knockoff_nets.adaptive_policy(*arguments, seed=2, rate=0)
+    assert all((step["policy"] == 0.5).all() for step in off)
+    *_, on = knockoff_nets.adaptive_policy(*arguments, seed=2)
+    assert not (on[-1]["policy"] == 0.5).any()
+
+
+def test_the_rate_multiplies_each_step(pool, groups):
+    moved = {}
+    for rate in (1, 3):
+        state = knockoff_nets._State(("certainty",), rate)
+        state.trace = [{}, {}]
+        node = knockoff_nets.Node({"a": [0], "b": [1]})
+        state.teach([(node, 0)], 0.2)
+        state.teach([(node, 0)], 0.6)
+        moved[rate] = node.preferences
+    np.testing.assert_allclose(moved[1], [0.1, -0.1])
+    np.testing.assert_allclose(moved[3], 3 * moved[1])
+
+
 def test_inner_nodes_learn_as_the_root_does():
     """Both branches hold the same two kinds; one kind is rewarded."""
     bright = np.zeros((400, 1, 28, 28), np.float32)
@@ -257,10 +358,11 @@ def test_the_online_guess_is_read_before_the_step(pool):
     assert np.abs(again - before).max() > 1e-6
 
 
-def test_attacks_use_the_query_alone(pool, groups):
-    api = OnlyQuery(brightness)
-    knockoff_nets.knockoff(api, pool.x, 20, seed=0)
-    knockoff_nets.adaptive_policy(api, pool.x, groups, 20, seed=0)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_attacks_use_the_query_alone(pool, groups, kind):
+    api, x = OnlyQuery(brightness), pool.x.astype(kind)
+    knockoff_nets.knockoff(api, x, 20, seed=0)
+    knockoff_nets.adaptive_policy(api, x, groups, 20, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +371,9 @@ def test_attacks_use_the_query_alone(pool, groups):
         ({"rewards": ("luck",)}, "luck"),
         ({"rewards": ()}, "some of"),
         ({"budget": 401}, "enlarge"),
-        ({"budget": 0}, "at least 1"),
+        ({"budget": 0}, "budget must be a whole number, 1 or more"),
+        ({"batch": 0}, "batch must be a whole number, 1 or more"),
+        ({"rate": -1}, "rate must be a number from 0"),
         ({"groups": [1, 2]}, "dictionary"),
         ({"groups": {"a": np.arange(401)}}, "0 to 399"),
         ({"groups": {"a": np.arange(9), "b": np.arange(9)}}, "name each once"),
