@@ -1,10 +1,13 @@
 """The setting: what the three scores and the three baselines are."""
 
+import re
+
 import numpy as np
 import pytest
 from torch import nn
 
-from mexutils import PredictionAPI, load_chapter
+from mexutils import PredictionAPI, load_chapter, victims
+from mexutils.chapters import book_dir
 
 chapter = load_chapter("setting")
 
@@ -14,13 +17,13 @@ def test_the_three_scores_by_hand():
     victim = np.array([0, 1, 2, 3, 4, 5, 6, 7, 0, 0])  # right on 8
     copy = np.array([0, 1, 2, 3, 4, 5, 0, 0, 0, 9])  # right on 7
     found = chapter.scores(copy, victim, truth)
-    assert found["accuracy"] == pytest.approx(0.7)
-    assert found["fidelity"] == pytest.approx(0.7)
-    assert found["relative accuracy"] == pytest.approx(0.7 / 0.8)
+    assert found["accuracy"] == pytest.approx(70)
+    assert found["fidelity"] == pytest.approx(70)
+    assert found["relative"] == pytest.approx(100 * 0.7 / 0.8)
     found = chapter.scores(truth, victim, truth)
-    assert found["accuracy"] == 1
-    assert found["fidelity"] == pytest.approx(0.8)
-    assert found["relative accuracy"] == pytest.approx(1.25)
+    assert found["accuracy"] == 100
+    assert found["fidelity"] == pytest.approx(80)
+    assert found["relative"] == pytest.approx(125)
 
 
 def brightness(x):
@@ -58,8 +61,7 @@ def test_the_baselines_ask_and_learn_what_the_chapter_says(trained):
         asked.append(np.asarray(x))
         return brightness(x)
 
-    api = PredictionAPI(victim, budget=80, input_shape=shape)
-    asked.clear()  # the API tries its victim out
+    api = PredictionAPI(victim, budget=80, input_shape=shape, try_out=False)
     found = chapter.baselines(api, own, own[:7], 5, 3)
     assert api.ledger.queries == 80
     noise, digits = asked
@@ -68,16 +70,30 @@ def test_the_baselines_ask_and_learn_what_the_chapter_says(trained):
     assert 0 <= noise.min() < 0.01 and 0.99 < noise.max() <= 1
     # All noise is as bright as the second class.
     assert found["majority"].tolist() == [1] * 7
-    assert found["random-query"].tolist() == [2] * 7
-    assert found["in-distribution"].tolist() == [2] * 7
-    for (model, x, y, options), images in zip(
-        trained, (noise, own), strict=True
+    names = ["random-query", "in-distribution, plain", "in-distribution"]
+    assert list(found)[2:] == names
+    for name in names:
+        assert found[name].tolist() == [2] * 7
+    jitters = None, None, victims.jitter
+    for call, images, jitter in zip(
+        trained, (noise, own, own), jitters, strict=True
     ):
+        model, x, y, options = call
         assert isinstance(model, nn.Module)
         np.testing.assert_array_equal(x, images)
         np.testing.assert_allclose(y, brightness(images))  # not its labels
         assert options["steps"] == 5 and options["seed"] == 3
-        assert options.get("augment") is None
+        assert options["augment"] is jitter
+
+
+def test_the_prior_gives_each_label_as_often_as_it_came_back(trained):
+    own = np.repeat(np.float32([0.2, 0.8]), [30, 10])[:, None, None, None]
+    own = np.broadcast_to(own, (40, 1, 28, 28)).copy()
+    api = PredictionAPI(brightness, input_shape=own.shape[1:])
+    rows = np.zeros((4000, 1, 28, 28), np.float32)
+    prior = chapter.baselines(api, own, rows, 1, 0)["prior"]
+    shares = np.bincount(prior, minlength=3) / len(rows)
+    np.testing.assert_allclose(shares, [0.75, 0, 0.25], atol=0.03)
 
 
 def test_another_seed_is_other_noise(trained):
@@ -85,6 +101,28 @@ def test_another_seed_is_other_noise(trained):
     api = PredictionAPI(brightness, input_shape=own.shape[1:])
     for seed in (0, 0, 1):
         chapter.baselines(api, own, own, 1, seed)
-    first, again, other = (trained[i][1] for i in (0, 2, 4))
+    first, again, other = (trained[i][1] for i in (0, 3, 6))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_copy_has_as_many_classes_as_the_answers(trained):
+    answers = np.full((2, 26), 1 / 26)
+    chapter.copy_from(np.zeros((2, 1, 28, 28)), answers, 1, 0)
+    (model, _, _, options) = trained[0]
+    assert model[-1].out_features == 26
+    assert options["augment"] is victims.jitter  # the owner's, unless told
+
+
+def test_the_prices_by_hand():
+    assert chapter.costs(2000) == {1: 2, 1.5: 3, 10: 20}
+    assert chapter.costs(0) == {1: 0, 1.5: 0, 10: 0}
+
+
+def test_each_line_of_the_table_names_an_attack_that_there_is():
+    source = (book_dir() / "setting.py").read_text()
+    line = r"^# \* - \[[^]]+\]\((attacks/\w+)\.ipynb\)"
+    linked = re.findall(line, source, re.MULTILINE)
+    assert len(set(linked)) == len(linked) >= 6
+    for name in linked:
+        assert (book_dir() / f"{name}.py").is_file()
