@@ -342,6 +342,165 @@ def test_the_same_seed_gives_the_same_attack(seeds):
     assert not np.array_equal(runs[0][1], runs[2][1])
 
 
+# --- settings --------------------------------------------------------------
+
+
+@pytest.fixture
+def noted():
+    """A training that notes its rows and settings, and learns nothing."""
+    seen = []
+
+    def train(images, answers, seed, **how):
+        seen.append((len(images), how))
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+
+    return train, seen
+
+
+def test_settings_are_as_many_passes_over_every_budget(seeds, noted):
+    train, seen = noted
+    api = PredictionAPI(brightness)
+    prada.prada_attack(api, seeds, 160, train=train, settings=(0.003, 10))
+    assert [n for n, _ in seen] == [20, 40, 80, 160]
+    assert [how["steps"] for _, how in seen] == [4, 8, 16, 32]
+    assert {how["lr"] for _, how in seen} == {0.003}
+
+
+def test_without_settings_the_training_decides(seeds, noted):
+    train, seen = noted
+    prada.prada_attack(PredictionAPI(brightness), seeds, 40, train=train)
+    assert seen == [(20, {}), (40, {})]
+    assert prada.training_steps(100) == 43
+    assert prada.how_long((0.1, 1), 3) == {"lr": 0.1, "steps": 1}
+
+
+@pytest.mark.parametrize("returns", ["probabilities", "label"])
+def test_the_search_is_of_the_answered_seeds_and_kept(
+    seeds, noted, monkeypatch, returns
+):
+    train, seen = noted
+    asked = []
+
+    def fold_accuracy(images, answers, rate, passes, seed, train):
+        asked.append((images, answers, train))
+        return -abs(np.log(rate / 3e-3)) - abs(np.log(passes / 30))
+
+    monkeypatch.setattr(prada, "fold_accuracy", fold_accuracy)
+    api = PredictionAPI(brightness, returns=returns)
+    prada.prada_attack(
+        *(api, seeds, 80, "N-FGSM", 5), train=train, settings="search"
+    )
+    said = brightness(seeds)
+    said = said.argmax(1) if returns == "label" else said
+    assert len(asked) == 8 and api.ledger.queries == 80
+    for images, answers, by in asked:
+        np.testing.assert_array_equal(images, seeds)
+        np.testing.assert_allclose(answers, said)
+        assert by is train
+    rate, passes = prada.best_settings(prada.cv_search(seeds, said, 5))
+    assert [n for n, _ in seen] == [20, 40, 80]
+    for n, how in seen:
+        assert how == {"lr": rate, "steps": max(1, round(passes * n / 50))}
+
+
+def test_a_rule_of_thumb_keeps_its_rate(seeds, monkeypatch):
+    """Ten passes of Adam at 0.001 and no schedule."""
+    rates, adam = [], torch.optim.Adam
+
+    class Noted(adam):
+        def step(self, *args, **more):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*args, **more)
+
+    monkeypatch.setattr(torch.optim, "Adam", Noted)
+    x = np.concatenate([seeds] * 6)
+    first = prada.train_by_thumb(x, brightness(x), 3)
+    assert rates == [1e-3] * 30  # 120 rows: three steps a pass
+    again = prada.train_by_thumb(x, brightness(x), 3)
+    for a, b in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    labels = brightness(x).argmax(1)
+    copy = prada.train_by_thumb(x, labels, 3, lr=1e-2, passes=30)
+    assert (training.predict_proba(copy, x).argmax(1) == labels).mean() > 0.9
+
+
+# --- as many classes as are answered ---------------------------------------
+
+
+def stripes(x):
+    """A victim of 26 classes: in which of 26 rows is the ink?"""
+    ink = x.reshape(len(x), 28, 28)[:, :26].sum(2) + 1e-3
+    return ink / ink.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("returns", ["probabilities", "label"])
+@pytest.mark.parametrize("settings", [None, (0.01, 2), "search"])
+def test_classes_are_those_of_the_answers(returns, settings, monkeypatch):
+    monkeypatch.setattr(prada, "PASSES", (1, 2))
+    x = np.full((60, 1, 28, 28), 0.05, np.float32)
+    for i, picture in enumerate(x):
+        picture[0, i % 26] = 1
+    api = PredictionAPI(stripes, returns=returns)
+    model, _ = prada.prada_attack(api, x, 130, settings=settings)
+    assert training.predict_proba(model, x[:2]).shape == (2, 26)
+    assert api.ledger.queries == 130
+
+
+def test_labels_that_are_no_places_are_refused():
+    assert prada.classes_in(np.array([0, 3, 1])) == 4
+    assert prada.classes_in(np.full((2, 7), 1 / 7)) == 7
+    for labels in (np.array([-1, 2]), np.array([0.5, 1.0])):
+        with pytest.raises(ValueError, match="places"):
+            prada.classes_in(labels)
+    with pytest.raises(ValueError, match="places"):
+        prada.classes_in(np.array(["a", "b"]))
+
+
+def test_another_network_reads_other_pictures():
+    market = prada.small_market(0, per_class=2)
+    assert market.natural.shape == (20, 1, 8, 8)
+    for name, rows in market.rows.items():
+        said = training.predict_proba(market.victim, rows).argmax(1)
+        np.testing.assert_array_equal(market.said[name], said)
+    api = PredictionAPI(
+        lambda x: training.predict_proba(market.victim, x), returns="label"
+    )
+    model, queries = prada.prada_attack(
+        *(api, market.natural, 50),
+        train=lambda x, y, seed: prada.train_substitute(
+            x, y, seed, steps=3, make_model=prada.small_net
+        ),
+    )
+    assert queries.shape == (50, 1, 8, 8)
+    with pytest.raises(ValueError, match="28"):
+        prada.prada_attack(api, market.natural, 50)
+
+
+def test_a_rule_of_ones_own_is_a_function(seeds, quick):
+    def still(model, x, labels, step, round, rng):
+        return x
+
+    _, queries = prada.prada_attack(OnlyQuery(brightness), seeds, 40, still)
+    np.testing.assert_array_equal(queries[:20], queries[20:])
+
+
+def test_the_other_start_turns_once(model, seeds, labels):
+    before = logit(model, seeds, labels)
+    for r, sign in zip(range(8), (-1, -1, -1, 1, 1, 1, 1, 1), strict=True):
+        moved = prada.jbda_turned_once(model, seeds, labels, 0.02, r, None)
+        assert (sign * (logit(model, moved, labels) - before) > 0).all()
+
+
+def test_answers_spread_by_hand():
+    bits, share = prada.answers_spread(np.array([1, 1, 2, 3]))
+    assert bits == pytest.approx(1.5) and share == 0.5
+    assert prada.answers_spread(np.zeros(9, int)) == (0, 1)
+
+
+# --- reservoirs and memory -------------------------------------------------
+
+
 def test_reservoir_sampling_counts(seeds, quick):
     api = PredictionAPI(brightness)
     path = prada.duplication_rounds(
@@ -356,14 +515,17 @@ def test_reservoir_sampling_counts(seeds, quick):
 def test_the_same_queries_and_answers_are_trained_on_once(seeds):
     """What differs in a query, an answer or the seed is another copy."""
     made = []
-    train = prada.once(lambda *data: made.append(data) or len(made))
+    train = prada.once(lambda *data, **how: made.append(data) or len(made))
     answers = brightness(seeds)
     assert [train(seeds.copy(), answers.copy(), 0) for _ in range(2)] == [1, 1]
     assert train(seeds, answers, 1) == 2
     assert train(seeds[::-1], answers, 0) == 3
     assert train(seeds, answers.argmax(1), 0) == 4
     assert train(seeds, answers[::-1], 0) == 5
-    assert len(made) == 5
+    assert train(seeds, answers, 0, steps=3) == 6
+    assert train(seeds, answers, 0, steps=4) == 7
+    assert train(seeds, answers, 0, steps=3) == 6
+    assert len(made) == 7
 
 
 def test_an_attack_that_trains_once_is_the_same_attack(seeds, monkeypatch):
@@ -435,16 +597,18 @@ def test_settings_span_their_ranges():
         rate, passes = prada.settings_at(point)
         assert rate == pytest.approx(prada.RATES[corner])
         assert passes == prada.PASSES[corner]
-    assert prada.settings_at((0.5, 0))[0] == pytest.approx(3e-3)
+    middle = prada.settings_at((0.5, 0))[0]
+    assert middle == pytest.approx(np.sqrt(np.prod(prada.RATES)))
 
 
 def test_the_search_finds_the_top_of_a_known_hill(seeds, monkeypatch):
     top = np.array([0.7, 0.4])
 
-    def fold_accuracy(images, answers, rate, passes, seed):
+    def fold_accuracy(images, answers, rate, passes, seed, train):
         low, high = np.log(prada.RATES)
         where = (np.log(rate) - low) / (high - low)
-        depth = np.log(passes / prada.PASSES[0]) / np.log(8)
+        depth = np.log(passes / prada.PASSES[0])
+        depth /= np.log(prada.PASSES[1] / prada.PASSES[0])
         return 1 - ((where - top[0]) ** 2 + (depth - top[1]) ** 2)
 
     monkeypatch.setattr(prada, "fold_accuracy", fold_accuracy)
@@ -453,18 +617,20 @@ def test_the_search_finds_the_top_of_a_known_hill(seeds, monkeypatch):
     assert sorted(corners) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert max(value for _, value in trials) > 0.98
     assert len(trials) == 14
+    best = max(trials, key=lambda trial: trial[1])
+    assert prada.best_settings(trials) == prada.settings_at(best[0])
 
 
 def test_folds_hold_out_every_row_once(seeds, monkeypatch):
     seen = []
 
     def train_substitute(images, answers, seed, lr, steps):
-        seen.append(len(images))
+        seen.append((len(images), lr, steps))
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
 
     monkeypatch.setattr(prada, "train_substitute", train_substitute)
     prada.fold_accuracy(seeds, brightness(seeds), 1e-3, 4, 0)
-    assert seen == [16] * 5
+    assert seen == [(16, 1e-3, 1)] * 5
 
 
 def test_folds_are_judged_on_rows_that_were_not_trained_on(seeds, monkeypatch):
@@ -480,7 +646,7 @@ def test_folds_are_judged_on_rows_that_were_not_trained_on(seeds, monkeypatch):
             return F.one_hot(torch.tensor(known).long(), 10).float()
 
     monkeypatch.setattr(
-        prada, "train_substitute", lambda images, *_: ByHeart(images)
+        prada, "train_substitute", lambda images, *_, **how: ByHeart(images)
     )
     ones = np.ones(len(seeds), int)
     assert prada.fold_accuracy(seeds, ones, 1e-3, 4, 0) == 0
@@ -599,12 +765,16 @@ def test_random_sets_have_their_texture():
     ("change", "word"),
     [
         ({"rule": "luck"}, "luck"),
-        ({"budget": 19}, "does not pay"),
+        ({"budget": 19}, "pays for the seeds"),
         ({"budget": 30.5}, "whole number"),
         ({"step": 0}, "step"),
         ({"step": 1.5}, "step"),
         ({"reservoir": (2, 0)}, "1 or more"),
         ({"reservoir": (-1, 5)}, "first round"),
+        ({"settings": "luck"}, "luck"),
+        ({"settings": (0.0, 10)}, "rate"),
+        ({"settings": (0.01, 0)}, "passes"),
+        ({"settings": (0.01, np.nan)}, "passes"),
     ],
 )
 def test_bad_input_is_refused_before_a_query(seeds, change, word):
@@ -617,17 +787,24 @@ def test_bad_input_is_refused_before_a_query(seeds, change, word):
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
-        (lambda x: x[0], "one picture travels"),
-        (lambda x: x[:0], "one picture travels"),
-        (lambda x: x.reshape(20, 784), "not \\(20, 784\\)"),
+        (lambda x: x[0], "one row is x"),
+        (lambda x: x[:0], "at least one"),
+        (lambda x: x.reshape(20, 784), "shape \\(20, 784\\)"),
         (lambda x: 255 * x, "divide bytes"),
-        (lambda x: np.where(x > 0.5, np.nan, x), "finite"),
+        (lambda x: np.where(x > 0.5, np.nan, x), "infinite"),
     ],
 )
 def test_bad_seeds_are_refused_before_a_query(seeds, spoil, word):
     api = PredictionAPI(brightness)
     with pytest.raises(ValueError, match=word):
         prada.prada_attack(api, spoil(seeds), 40)
+    assert api.ledger.queries == 0
+
+
+def test_a_search_needs_seeds_to_hold_out(seeds):
+    api = PredictionAPI(brightness)
+    with pytest.raises(ValueError, match="to search with"):
+        prada.prada_attack(api, seeds[:9], 40, settings="search")
     assert api.ledger.queries == 0
 
 
