@@ -13,13 +13,13 @@ from mexutils.api import (
 )
 from mexutils.chapters import load_chapter
 from mexutils.claims import Claims
-from mexutils.clients import Clients
+from mexutils.clients import Accounts
 
 __all__ = [
     "Alarm",
     "BudgetExceeded",
     "Claims",
-    "Clients",
+    "Accounts",
     "ClientBlocked",
     "Ledger",
     "PredictionAPI",

@@ -18,7 +18,7 @@ import pandas as pd
 from mexutils.checks import is_finite, whole
 
 __all__ = [
-    "Account",
+    "Bill",
     "Alarm",
     "BudgetExceeded",
     "ClientBlocked",
@@ -69,7 +69,7 @@ class Monitor(Protocol):
 
 
 @dataclass
-class Account:
+class Bill:
     """What one client has used: rows answered and calls made."""
 
     queries: int = 0
@@ -84,7 +84,7 @@ class Ledger:
     """
 
     price_per_1000: float
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, Bill] = field(default_factory=dict)
 
     @property
     def queries(self) -> int:
@@ -101,7 +101,7 @@ class Ledger:
         """Dollars billed to all clients together."""
         return self.price(self.queries)
 
-    def _all(self) -> list[Account]:
+    def _all(self) -> list[Bill]:
         # A list, since another thread may open an account meanwhile.
         return list(self.accounts.values())
 
@@ -111,7 +111,7 @@ class Ledger:
 
     def bill(self, client: str, queries: int) -> None:
         """Enter one answered call of that many rows."""
-        account = self.accounts.setdefault(client, Account())
+        account = self.accounts.setdefault(client, Bill())
         account.queries += queries
         account.calls += 1
 

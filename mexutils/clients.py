@@ -8,10 +8,10 @@ import numpy as np
 from mexutils.api import ClientBlocked, PredictionAPI
 from mexutils.metrics import as_probabilities
 
-__all__ = ["Clients", "LabelAndConfidence"]
+__all__ = ["Accounts", "LabelAndConfidence"]
 
 
-class Clients:
+class Accounts:
     """An attacker who asks under several names, and keeps what was answered.
 
     api: what is asked. names: the client names. rows: sent in one call.

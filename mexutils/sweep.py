@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -68,7 +69,9 @@ def sweep(
         given.
     scheduler: the address of a Dask scheduler, as `"tcp://host:8786"`; its
         workers must be able to import mexutils. Without one, `workers`
-        processes of one thread are started here and stopped at the end.
+        processes of one thread are started here and stopped at the end;
+        where Dask's processes are not installed, as on Colab, this process
+        computes one cell after another.
     what: the caption of the progress bar.
 
     Equal cells are computed once. A cell that raises is reported with its
@@ -119,6 +122,10 @@ def _computed(
     wanted: dict[str, Cell], scheduler: str | None, workers: int
 ) -> Iterator[tuple[str, Outcome]]:
     """Key and outcome of every wanted cell, as they become ready."""
+    if scheduler is None and find_spec("distributed") is None:
+        for key, cell in wanted.items():
+            yield key, Outcome(*_call(cell))
+        return
     from distributed import KilledWorker, as_completed
 
     with _client(scheduler, workers) as client:
@@ -263,17 +270,34 @@ def cell_key(cell: Cell) -> str:
     Raises `ValueError` for a parameter that cannot be told from others of
     its kind, such as a generator.
     """
-    return key_of(key_of(cell.function), cell.parameters)
+    (key,) = _cell_keys([cell])
+    return key
+
+
+class _Code(NamedTuple):
+    """A function among the parameters, by its key."""
+
+    key: str
 
 
 def _cell_keys(cells: Sequence[Cell]) -> list[str]:
     """The key of every cell; the code of each function is read once."""
-    functions = {id(cell.function): cell.function for cell in cells}
-    known = {place: key_of(code) for place, code in functions.items()}
+    read: dict[int, str] = {}
+
+    def code_of(function: Callable) -> str:
+        if id(function) not in read:
+            read[id(function)] = key_of(function)
+        return read[id(function)]
+
+    def known(value):
+        is_code = isinstance(value, FunctionType | functools.partial)
+        return _Code(code_of(value)) if is_code else value
+
     keys = []
     for place, cell in enumerate(cells):
         try:
-            keys.append(key_of(known[id(cell.function)], cell.parameters))
+            about = {n: known(value) for n, value in cell.parameters.items()}
+            keys.append(key_of(code_of(cell.function), about))
         except ValueError as error:
             raise ValueError(f"cell {place}: {error}") from error
     return keys

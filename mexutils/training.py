@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mexutils.models import lenet
 from mexutils.notebook import progress
 
-__all__ = ["DEVICE", "fit", "predict_proba"]
+__all__ = ["DEVICE", "fit", "lenet", "predict_proba"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -1,8 +1,9 @@
 """Rewrite a built site's notebooks so that Colab and Jupyter can show them.
 
-The site understands MyST markdown; Colab does not. Callouts become
-quotations, citations become links, and what papermill noted about the
-machine goes.
+The site understands MyST markdown and its tags; Colab does not. Callouts
+become quotations, citations become links, captions become text, code that the
+site folds away is folded away, and what papermill noted about the machine
+goes.
 
 usage: plain_notebooks.py SITE_SOURCES BIBLIOGRAPHY
 """
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from pybtex.database import Entry, parse_file
 
 CALLOUT = re.compile(
@@ -34,10 +37,9 @@ def quotation(match: re.Match[str]) -> str:
 def reference(entry: Entry) -> tuple[str, str, str]:
     """Who wrote it, when, and where it is."""
     names = [
-        " ".join(author.prelast_names + author.last_names)
+        " ".join(map(str, author.rich_prelast_names + author.rich_last_names))
         for author in entry.persons["author"]
     ]
-    names = [name.replace("{", "").replace("}", "") for name in names]
     if names[-1] == "others" or len(names) > 2:
         who = f"{names[0]} et al."
     else:
@@ -62,18 +64,38 @@ def plain(text: str, entries: dict[str, Entry]) -> str:
     return CITATION.sub(citation, CALLOUT.sub(quotation, text))
 
 
+def folded(tags: list[str]) -> dict:
+    """How Jupyter and Colab are told to fold what the site folds."""
+    if not {"hide-input", "hide-cell", "remove-input"} & set(tags):
+        return {}
+    hidden = {"source_hidden": True}
+    if "hide-cell" in tags:
+        hidden["outputs_hidden"] = True
+    return {"jupyter": hidden, "cellView": "form"}
+
+
+def captioned(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell, and the caption of its figure as a cell of text."""
+    figure = cell.metadata.get("mystnb", {}).get("figure", {})
+    if "caption" not in figure:
+        return [cell]
+    return [cell, new_markdown_cell(f"*Figure: {figure['caption']}*")]
+
+
 def make_plain(sources: Path, bibliography: Path) -> None:
     """Rewrite every notebook below `sources` in place."""
     entries = parse_file(str(bibliography), bib_format="bibtex").entries
     for path in sorted(sources.rglob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         notebook.metadata.pop("papermill", None)
+        parts = [captioned(cell) for cell in notebook.cells]
+        notebook.cells = [cell for part in parts for cell in part]
         for number, cell in enumerate(notebook.cells):
             cell.id = f"cell-{number}"  # jupytext draws random ones
             kept = {key: cell.metadata.get(key) for key in ("tags", "mystnb")}
             cell.metadata = {
                 key: value for key, value in kept.items() if value
-            }
+            } | folded(cell.metadata.get("tags", []))
             if cell.cell_type == "markdown":
                 cell.source = plain(cell.source, entries)
             for output in cell.get("outputs", []):

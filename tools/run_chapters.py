@@ -52,6 +52,7 @@ def chapters() -> list[str]:
     return sorted(
         path.relative_to(BOOK).with_suffix("").as_posix()
         for path in BOOK.rglob("*.py")
+        if not path.name.startswith("_")  # the template is no page
     )
 
 
@@ -299,7 +300,9 @@ def main() -> int:
         "--all", action="store_true", help="run fresh ones too"
     )
     options = parser.parse_args()
-    unknown = set(options.chapter) - set(chapters())
+    unknown = {
+        name for name in options.chapter if not (BOOK / f"{name}.py").is_file()
+    }
     if unknown:
         parser.error(f"no chapter {unknown}; there are {chapters()}")
     wanted = options.chapter or chapters()

@@ -59,10 +59,10 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from mexutils import (
+    Accounts,
     BudgetExceeded,
     Claims,
     ClientBlocked,
-    Clients,
     PredictionAPI,
     datasets,
     load_chapter,
@@ -659,7 +659,7 @@ def meet(owner, attack, defense, seed, budget, accounts=1):
     )
     names = [f"account {n}" for n in range(accounts)]
     together = 10 if "monitors" in settings else 500  # rows in one call
-    customer, ended = Clients(api, names, together), "finished"
+    customer, ended = Accounts(api, names, together), "finished"
     try:
         defenses = settings.get("defenses", ())
         copy = attack(customer, owner.known, seed, budget, defenses)

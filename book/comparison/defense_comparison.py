@@ -58,7 +58,7 @@ from mexutils import (
     plotting,
     victims,
 )
-from mexutils.clients import Clients
+from mexutils.clients import Accounts
 from mexutils.notebook import Markdown, progress
 from mexutils.runs import column, interval, proportion_interval, spread_of
 
@@ -666,7 +666,7 @@ plotting.table(
 def answers_from(api, x, k):
     """Answers to rows x, asked in calls of ten from k accounts in turn."""
     names = [f"account {i}" for i in range(k)]
-    return Clients(api, names, rows=10).query(x)
+    return Accounts(api, names, rows=10).query(x)
 
 
 changed = {}
@@ -864,7 +864,7 @@ def collude(api, x, k, rows=10):
     and "blocked": how many accounts.
     """
     names = [f"account {i}" for i in range(k)]
-    customer, first = Clients(api, names, rows), np.nan
+    customer, first = Accounts(api, names, rows), np.nan
     for start in range(0, len(x), rows):
         before = api.ledger.queries
         try:

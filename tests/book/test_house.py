@@ -7,12 +7,29 @@ import sys
 from importlib.metadata import packages_distributions
 
 import jupytext
+import nbformat
 import pytest
 import run_chapters
+import shape
 from conftest import ROOT
 
-CHAPTERS = run_chapters.chapters()
-TECHNIQUES = [c for c in CHAPTERS if c.startswith(("attacks/", "defenses/"))]
+TEMPLATE = "_template"  # what a new chapter starts from keeps the rules too
+CHAPTERS = [*run_chapters.chapters(), TEMPLATE]
+TECHNIQUES = [
+    c for c in CHAPTERS if c.startswith(("attacks/", "defenses/", TEMPLATE))
+]
+TO_COME = {
+    "comparison/arena",
+    "comparison/attack_comparison",
+    "comparison/defense_comparison",
+    "defenses/bdpl",
+    "defenses/deceptive_perturbations",
+    "defenses/extraction_warning",
+    "defenses/forgotten_siblings",
+    "defenses/prada_detection",
+    "defenses/prediction_poisoning",
+}
+"""Chapters that are still longer than a reader's patience: no new one."""
 
 
 def script(chapter):
@@ -126,6 +143,62 @@ def test_every_figure_has_words(chapter):
         < 20
     ]
     assert wordless == []
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c not in TO_COME])
+def test_a_chapter_is_short_and_shows_its_results_early(chapter):
+    """The measures of tools/shape.py, each within its most."""
+    run_chapters.run(chapter)
+    path = run_chapters.EXECUTED / f"{chapter}.ipynb"
+    found = shape.shape_of(nbformat.read(path, as_version=4))
+    assert shape.too_much(found) == {}
+
+
+@pytest.mark.parametrize("chapter", sorted(TO_COME))
+def test_a_chapter_that_has_become_short_leaves_the_list(chapter):
+    run_chapters.run(chapter)
+    path = run_chapters.EXECUTED / f"{chapter}.ipynb"
+    found = shape.shape_of(nbformat.read(path, as_version=4))
+    assert shape.too_much(found) != {}
+
+
+def test_the_measures_of_a_chapter_by_hand():
+    code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    shown = [nbformat.v4.new_output("stream", text="1")]
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            code("setup()", metadata={"tags": ["remove-cell"]}, outputs=shown),
+            text("Three words here."),
+            code("a = 1\n\nb = 2"),
+            code("print(a)\n" + 80 * "#", outputs=shown),
+            text("x" * 78),
+            code("c = 3\nd = 4\ne = 5"),
+            code("c", metadata={"tags": ["hide-input"]}, outputs=shown),
+            text("And"),
+            code('Markdown(\n    f"{e}"\n)', outputs=shown),
+            text("so"),
+            code("f = 6"),
+        ]
+    )
+    found = shape.shape_of(notebook)
+    assert found == shape.Shape(
+        median_cell=2,
+        large_cell=found.large_cell,
+        first_result=4,
+        longest_wait=4,
+        visible_lines=11,
+        code_cells=7,
+        bars=1,
+        unannounced=1,
+        sentences=1,
+        wide_lines=2,
+        words=6,
+    )
+    assert set(shape.too_much(found)) == {
+        "unannounced",
+        "sentences",
+        "wide_lines",
+    }
 
 
 # --- what the files hold --------------------------------------------------

@@ -14,20 +14,6 @@ CHAPTERS = run_chapters.chapters()
 
 # --- the claims of the book, against the table -----------------------------
 
-CLOSE = {
-    "attacks/steal_nn": {
-        "forest: error added by holding out depths (layers)",
-        "boosting: error added by holding out depths (layers)",
-        "mixed widths: R² of one width minus R² mixed, linear",
-        "mixed widths: R² of one width minus R² mixed, boosting",
-    },
-    "attacks/prada_attack": {
-        "gradient rules minus seeds alone, 3,200 queries, mean of rules "
-        "(points of fidelity)",
-    },
-}
-"""Claims known to lie nearer to an end than they should: to be mended."""
-
 
 @pytest.fixture(scope="module")
 def table():
@@ -53,7 +39,7 @@ def test_every_claim_stands_in_the_table(chapter, table):
         ), f"{claim.claim}: the table has another range: make stability"
         # A run on a machine too busy for a time leaves its place empty.
         assert row["runs"] == row[measured_in(table)].notna().sum()
-    assert rows["runs"].median() >= 1
+    assert rows["runs"].median() >= stability.FEWEST
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -64,12 +50,12 @@ def test_every_claim_lies_well_inside_its_range(chapter, table):
         values = np.array(values, dtype=float)
         values = values[~np.isnan(values)]
         inside = (values >= row["low"]) & (values <= row["high"])
-        far = distance(values, row["low"], row["high"])
-        enough = len(values) >= stability.FEWEST
         assert inside.all(), row["claim"]
-        if enough and not far >= LEAST_SD:
+        far = distance(values, row["low"], row["high"])
+        # A time that most machines were too busy for has no spread yet.
+        if len(values) >= stability.FEWEST and not far >= LEAST_SD:
             close[row["claim"]] = far
-    assert set(close) == CLOSE.get(chapter, set())
+    assert close == {}
 
 
 # --- the variants ----------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mexutils import Alarm, ClientBlocked, Clients, PredictionAPI
+from mexutils import Accounts, Alarm, ClientBlocked, PredictionAPI
 from mexutils.clients import LabelAndConfidence
 
 ROWS = np.linspace(0, 1, 40).reshape(20, 2)
@@ -33,7 +33,7 @@ def test_names_take_turns_and_drop_the_blocked():
         on_alarm="block",
         input_shape=(1,),
     )
-    attacker = Clients(api, ["a", "b"], rows=10)
+    attacker = Accounts(api, ["a", "b"], rows=10)
     rows = np.linspace(0, 1, 40)[:, None]
     with pytest.raises(ClientBlocked):
         attacker.query(rows)
@@ -48,13 +48,13 @@ def test_bad_names_are_refused():
     api = PredictionAPI(first_column, input_shape=(1,))
     for names in ("me", []):
         with pytest.raises(ValueError, match="names must be a list"):
-            Clients(api, names)
+            Accounts(api, names)
     with pytest.raises(ValueError, match="nothing was answered"):
-        Clients(api).transfer_set()
+        Accounts(api).transfer_set()
 
 
 def test_the_transfer_set_keeps_what_was_sent_and_not_the_array():
-    attacker = Clients(PredictionAPI(first_column, input_shape=(2,)), rows=4)
+    attacker = Accounts(PredictionAPI(first_column, input_shape=(2,)), rows=4)
     buffer, told = np.empty((10, 2)), []
     for start in (0, 10):
         buffer[:] = ROWS[start : start + 10]

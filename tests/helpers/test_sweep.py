@@ -118,6 +118,20 @@ def test_killed_in_the_middle_and_resumed(script, tmp_path):
 
 
 @pytest.mark.slow
+def test_without_dask_s_processes_cells_run_here(monkeypatch, tmp_path):
+    monkeypatch.setattr("mexutils.sweep.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "distributed", None)  # not importable
+    cells = [Cell(divmod_of, {"n": n}) for n in (7, 0)]
+    good, bad = sweep(cells, folder=tmp_path)
+    assert good.value == {"parts": [1, 2]}
+    assert bad.error.startswith("ZeroDivisionError")
+    assert sweep(cells[:1], folder=tmp_path)[0].kept
+
+
+def divmod_of(n):
+    return {"parts": list(divmod(9, n))}
+
+
 def test_scheduler_started_by_hand(script, tmp_path):
     with cluster(tmp_path / "where") as (address, _):
         remote = outcomes_of(script([2, 3, -1], scheduler=address))

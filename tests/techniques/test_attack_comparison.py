@@ -7,6 +7,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from mexutils import PredictionAPI, datasets, load_chapter
+from mexutils.runs import Interval
 
 comparison = load_chapter("comparison/attack_comparison")
 
@@ -300,7 +301,7 @@ def test_a_lead_is_paired_over_seeds():
 
 def test_a_verdict_is_read_off_the_interval():
     said = comparison.verdict
-    interval = comparison.Interval
+    interval = Interval
     assert said(interval(2, 1, 3), "A", "B") == "A is ahead of B"
     assert said(interval(-2, -3, -1), "A", "B") == "B is ahead of A"
     assert said(interval(1, -1, 3), "A", "B") == "the order of A and B is open"

@@ -1,0 +1,61 @@
+"""The notebooks for download: nothing that only the site understands."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from plain_notebooks import make_plain
+
+BIBLIOGRAPHY = r"""
+@inproceedings{one, author = {Tram{\`e}r, Florian and van der Berg, Jan},
+  title = {A}, booktitle = {B}, year = {2016}, url = {https://example.com/a}}
+@article{three, author = {{\'A}vila, A. and Li, B. and Wu, C.}, title = {C},
+  journal = {D}, year = {2020}, doi = {10.1/2}}
+"""
+
+
+@pytest.fixture
+def made(tmp_path):
+    (tmp_path / "references.bib").write_text(BIBLIOGRAPHY)
+    caption = {"figure": {"caption": "Errors, after {cite:t}`one`."}}
+    cells = [
+        new_markdown_cell("See {cite:t}`one` and {cite:p}`three`."),
+        new_markdown_cell(":::{admonition} Exercise 1\n:class: a\nDo.\n:::"),
+        new_code_cell("draw()", metadata={"mystnb": caption}),
+        new_code_cell("x = 1", metadata={"tags": ["hide-cell"]}),
+        new_code_cell("y = 2", metadata={"tags": ["remove-input"]}),
+        new_code_cell("z = 3"),
+    ]
+    path = tmp_path / "one.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    make_plain(tmp_path, tmp_path / "references.bib")
+    return nbformat.read(path, as_version=4).cells
+
+
+def test_citations_become_links_with_every_letter_of_a_name(made):
+    assert made[0].source == (
+        "See [Tram\u00e8r and van der Berg (2016)](https://example.com/a) and "
+        "([\u00c1vila et al., 2020](https://doi.org/10.1/2))."
+    )
+
+
+def test_callouts_become_quotations(made):
+    assert made[1].source == "> **Exercise 1**\n>\n> Do."
+
+
+def test_a_caption_stands_under_its_figure(made):
+    assert made[2].source == "draw()"
+    assert made[3].source == (
+        "*Figure: Errors, after "
+        "[Tram\u00e8r and van der Berg (2016)](https://example.com/a).*"
+    )
+
+
+def test_what_the_site_folds_is_folded(made):
+    solution, sentence, shown = (cell.metadata for cell in made[4:])
+    assert solution["jupyter"] == {
+        "source_hidden": True,
+        "outputs_hidden": True,
+    }
+    assert sentence["jupyter"] == {"source_hidden": True}
+    assert solution["cellView"] == sentence["cellView"] == "form"
+    assert "jupyter" not in shown and "cellView" not in shown
