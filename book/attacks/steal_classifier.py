@@ -64,8 +64,8 @@ from sklearn.svm import SVC, LinearSVC
 from torch import nn
 
 from mexutils import (
+    Accounts,
     Claims,
-    Clients,
     PredictionAPI,
     checks,
     datasets,
@@ -917,7 +917,7 @@ def active_steal(
 # %%
 polling = {"first": 200, "batch": 250}
 apis = [sell(victims["deep"]) for _ in seeds]
-customers = [Clients(api, rows=active_budget) for api in apis]
+customers = [Accounts(api, rows=active_budget) for api in apis]
 chosen = [
     active_steal(customer, rows[0], active_budget, DeepNet, s, **polling)
     for customer, s in zip(customers, seeds, strict=True)

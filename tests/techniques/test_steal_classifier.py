@@ -164,6 +164,20 @@ def test_the_network_repeats_with_its_seed_and_works_in_a_pipeline(pool):
     assert chapter.scores(line, pool).shape == (len(pool),)
 
 
+def test_the_network_is_trained_as_it_is_told(pool, monkeypatch):
+    told = []
+
+    def fit(model, x, y, **options):
+        told.append(options)
+        return model
+
+    monkeypatch.setattr(chapter.training, "fit", fit)
+    net = chapter.DeepNet(4, steps=7, lr=0.02, decay=0.3)
+    net.fit(pool, half_plane(pool).argmax(axis=1))
+    recipe = {"steps": 7, "lr": 0.02, "weight_decay": 0.3, "seed": 4}
+    assert told == [recipe | {"batch_size": 128}]
+
+
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sample_with_one_label_makes_a_copy_that_gives_it(kind, label, pool):
@@ -415,7 +429,7 @@ def test_a_pool_may_be_a_frame_a_sparse_matrix_or_lists(
     for given in (pool[:400], FORMS[form](pool[:400])):
         api = sell(half_plane)
         found = getattr(chapter, attack)(
-            api, given, 120, KINDS["SVM"], 0, **options
+            api, given, 120, KINDS["Naive Bayes"], 0, **options
         )
         copies.append(found[120] if options else found)
         assert api.ledger.queries == 120
