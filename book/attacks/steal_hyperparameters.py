@@ -87,8 +87,8 @@ chapter.steal(learner, x, y, model.coef_, model.intercept_)
 
 # %% [markdown]
 # `weights` holds what was stolen.
-# `residual` and `condition` are its own evidence, computed without
-# knowing the secret.
+# `residual` and `condition` are its own evidence, computed without knowing the
+# secret.
 
 # %% [markdown]
 # ## The question
@@ -381,6 +381,11 @@ def kernel_norm(rows, w):
 
 
 # %%
+def with_one(x):
+    """The features and a column of ones: a bias that is penalised."""
+    return np.column_stack([x, np.ones(len(x))])
+
+
 class Learner(NamedTuple):
     """A learning algorithm, for its owner and for the attacker."""
 
@@ -448,6 +453,8 @@ def steal(learner, rows, y, w, bias=None) -> Theft:
 # $F$, and $w = F^\top \alpha$.
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import sklearn
 from scipy.linalg import solve_triangular
 from sklearn.kernel_ridge import KernelRidge
@@ -456,18 +463,9 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC, LinearSVC
 
 NEW = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)
-L1 = {"l1_ratio": 1.0} if NEW else {"penalty": "l1"}
 SURE = {"tol": 1e-10, "max_iter": 10_000, "fit_intercept": False}
-
-
-def plain(x):
-    """The features themselves."""
-    return np.asarray(x, dtype=float)
-
-
-def with_one(x):
-    """The features and a column of ones: a bias that is penalised."""
-    return np.column_stack([x, np.ones(len(x))])
+KIND = {"l1_ratio": 1.0} if NEW else {"penalty": "l1"}
+L1 = {"solver": "liblinear", "random_state": 0} | SURE | KIND
 
 
 def trained(make, kernel=False):
@@ -483,39 +481,48 @@ def trained(make, kernel=False):
     return train
 
 
+def made(make, slope, *penalties, reads=np.asarray):
+    """The `Learner` whose owner trains with make(n, *weights)."""
+    kernel = kernel_norm in penalties
+    train, reads = trained(make, kernel), rbf_kernel if kernel else reads
+    return Learner(train, slope, penalties, reads)
+
+
 # %% tags=["hide-input"]
 def make_ridge(n, weight):
+    """The estimator of |y - s|^2 + weight |w|^2 on n rows."""
     return Ridge(alpha=weight, solver="cholesky")
 
 
 def make_lasso(n, weight):
+    """The same for |y - s|^2 + weight |w|_1."""
     return Lasso(alpha=weight / (2 * n), tol=1e-14, max_iter=10**6)
 
 
 def make_elastic_net(n, first, second):
+    """The same for |y - s|^2 + first |w|_1 + second |w|^2."""
     alpha, ratio = (first / 2 + second) / n, first / (first + 2 * second)
     return ElasticNet(alpha=alpha, l1_ratio=ratio, tol=1e-14, max_iter=10**6)
 
 
-def make_logistic(n, weight, tol=1e-10):
-    way = {"solver": "newton-cholesky", "tol": tol}
+def make_logistic(n, weight, bias=True):
+    """The same for the logistic loss and weight |w|^2, by Newton's method."""
+    way = {"solver": "newton-cholesky", "tol": 1e-10, "fit_intercept": bias}
     return LogisticRegression(C=0.5 / weight, **way)
 
 
-def make_unbiased(n, weight):
-    return make_logistic(n, weight).set_params(fit_intercept=False)
-
-
 def make_l1(n, weight):
-    way = {"solver": "liblinear", "random_state": 0} | SURE | L1
-    return LogisticRegression(C=1 / weight, **way)
+    """The same for the logistic loss and weight |w|_1, without a bias."""
+    return LogisticRegression(C=1 / weight, **L1)
 
 
 def make_squared_hinge(n, weight):
+    """The same for the squared hinge and weight |w|^2, without a bias."""
     return LinearSVC(C=0.5 / weight, dual=False, **SURE)
 
 
 def make_hinge(n, weight):
+    """The same for the hinge and weight |w|^2."""
     return SVC(C=0.5 / weight, kernel="linear", tol=1e-12)
 
 
@@ -530,13 +537,6 @@ def train_kernel_ridge(kernel, y, weights):
     return model.fit(kernel, y).dual_coef_, None
 
 
-def made(make, slope, *penalties, reads=plain):
-    """The `Learner` whose owner trains with make(n, *weights)."""
-    kernel = kernel_norm in penalties
-    train, reads = trained(make, kernel), rbf_kernel if kernel else reads
-    return Learner(train, slope, penalties, reads)
-
-
 REGRESSIONS = {
     "ridge": made(make_ridge, squared_slope, l2),
     "LASSO": made(make_lasso, squared_slope, l1),
@@ -548,7 +548,9 @@ REGRESSIONS = {
 LOGISTIC = {
     "L2 logistic": made(make_logistic, logistic_slope, l2),
     "L1 logistic": made(make_l1, logistic_slope, l1, reads=with_one),
-    "L2 kernel logistic": made(make_unbiased, logistic_slope, kernel_norm),
+    "L2 kernel logistic": made(
+        partial(make_logistic, bias=False), logistic_slope, kernel_norm
+    ),
     "L1 kernel logistic": made(make_l1, logistic_slope, l1, reads=rbf_kernel),
 }
 SQUARED = make_squared_hinge, squared_hinge_slope
@@ -1163,9 +1165,6 @@ def predicted_error(learner, rows, y, w, bias, weights, delta):
 
 
 # %% tags=["remove-input"]
-from functools import partial
-
-
 def joined(w, bias) -> np.ndarray:
     """All parameters as one vector, the bias last where there is one."""
     return np.asarray(w) if bias is None else np.append(w, bias)
@@ -1519,7 +1518,7 @@ def rows_trained(n: int, candidates: int, folds: int) -> int:
 n, few = len(tasks["stories"][0]), len(parts["few"][0])
 bills = [rows_trained(size, n_grid, n_folds) for size in (n, few)]
 cost = np.array([bills[0], bills[1] + n]) * price_per_million / 1e6
-cost, cost[0] / cost[1]
+cost.tolist(), float(cost[0] / cost[1])
 
 # %% [markdown]
 # Where a service sells answers only, the parameters come first.
@@ -1538,6 +1537,9 @@ log_odds = np.log(answers[:, 1] / answers[:, 0])
 *w, bias = np.linalg.solve(with_one(asked), log_odds)
 bought = steal(LEARNERS["L2 logistic"], x, y, w, bias)
 bought, api.ledger.cost
+
+# %% [markdown]
+# The last number is the price in dollars.
 
 # %% [markdown]
 # ## Paper and this run
