@@ -180,6 +180,7 @@ test = datasets.Sample(mnist.test.x[drawn], mnist.test.y[drawn])
 # Unless told otherwise it is trained with the survey's learning rate of 0.01,
 # its batches of 50, and about as few steps as the survey's run.
 # A setting of *rate and passes* replaces that.
+# The folded cell checks it, and counts the classes.
 
 
 # %% tags=["hide-input"]
@@ -1005,10 +1006,9 @@ Markdown(
 # %% [markdown]
 # ### Which rule? A market of small victims
 #
-# One victim and five seeds cannot rank eight rules.
+# One victim and a few seeds are little to rank eight rules by.
 # So here are small victims, a new one for each seed: networks with two hidden
 # layers for the 8 x 8 digits of scikit-learn, which sell labels.
-# An attack on one of these takes about half a second.
 
 
 # %% tags=["hide-input"]
@@ -1086,8 +1086,8 @@ def small_scores(market, copy, seed):
 
 
 # %% [markdown]
-# First, the look that uniform noise failed above: how far do the answers to it
-# spread?
+# First, the question that uniform noise failed above: how far do the answers
+# to it spread?
 # Then all rules, and one more that "How it breaks" returns to.
 # *Seeds alone* is the copy that never grows, trained for as many steps as the
 # others' last copy.
