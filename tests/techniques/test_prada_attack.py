@@ -463,9 +463,7 @@ def test_another_network_reads_other_pictures():
     for name, rows in market.rows.items():
         said = training.predict_proba(market.victim, rows).argmax(1)
         np.testing.assert_array_equal(market.said[name], said)
-    api = PredictionAPI(
-        lambda x: training.predict_proba(market.victim, x), returns="label"
-    )
+    api = market.sell("label")
     model, queries = prada.prada_attack(
         *(api, market.natural, 50),
         train=lambda x, y, seed: prada.train_substitute(
@@ -475,6 +473,35 @@ def test_another_network_reads_other_pictures():
     assert queries.shape == (50, 1, 8, 8)
     with pytest.raises(ValueError, match="28"):
         prada.prada_attack(api, market.natural, 50)
+
+
+def test_a_small_attack_buys_what_it_is_told(monkeypatch):
+    market = prada.small_market(0)
+    asked = []
+
+    def attack(api, seeds, budget, rule, seed, step, train, settings):
+        said = api.query(seeds[:3])
+        asked.append((len(seeds), budget, rule, seed, step, settings))
+        asked.append(said.ndim)
+        return train(seeds, market.said["digits"][: len(seeds)], 0), None
+
+    monkeypatch.setattr(prada, "prada_attack", attack)
+    prada.small_attack(market, 300, 7)
+    prada.small_attack(
+        *(market, 300, 7, "N-FGSM", 0.2, 5),
+        **{"returns": "probabilities", "every": 5, "width": 8},
+    )
+    assert asked == [
+        *((100, 300, "T-RND FGSM", 7, 0.1, (0.01, 20)), 1),
+        *((20, 300, "N-FGSM", 7, 0.2, (0.01, 5)), 2),
+    ]
+
+
+def test_a_victim_agrees_with_itself_and_falls_to_its_own_examples():
+    market = prada.small_market(0)
+    scores = prada.small_scores(market, market.victim, 0)
+    assert scores["digits"] == scores["noise"] == 100
+    assert scores["untargeted"] > 90 and scores["targeted"] > 50
 
 
 def test_a_rule_of_ones_own_is_a_function(seeds, quick):
@@ -498,7 +525,7 @@ def test_answers_spread_by_hand():
     assert prada.answers_spread(np.zeros(9, int)) == (0, 1)
 
 
-# --- reservoirs and memory -------------------------------------------------
+# --- reservoirs ------------------------------------------------------------
 
 
 def test_reservoir_sampling_counts(seeds, quick):
@@ -510,48 +537,6 @@ def test_reservoir_sampling_counts(seeds, quick):
     assert sizes == [20, 40, 80, 95, 110, 125]
     # n_0 2^first + count (rounds - first), the published formula
     assert sizes[5] == 20 * 2**2 + 15 * (5 - 2)
-
-
-def test_the_same_queries_and_answers_are_trained_on_once(seeds):
-    """What differs in a query, an answer or the seed is another copy."""
-    made = []
-    train = prada.once(lambda *data, **how: made.append(data) or len(made))
-    answers = brightness(seeds)
-    assert [train(seeds.copy(), answers.copy(), 0) for _ in range(2)] == [1, 1]
-    assert train(seeds, answers, 1) == 2
-    assert train(seeds[::-1], answers, 0) == 3
-    assert train(seeds, answers.argmax(1), 0) == 4
-    assert train(seeds, answers[::-1], 0) == 5
-    assert train(seeds, answers, 0, steps=3) == 6
-    assert train(seeds, answers, 0, steps=4) == 7
-    assert train(seeds, answers, 0, steps=3) == 6
-    assert len(made) == 7
-
-
-def test_an_attack_that_trains_once_is_the_same_attack(seeds, monkeypatch):
-    """JBDA and its unturned variant share all copies up to the turn."""
-    made = []
-
-    def train_substitute(images, answers, seed):
-        made.append(len(images))
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
-
-    monkeypatch.setattr(prada, "train_substitute", train_substitute)
-    rules = ("JBDA", "JBDA, no turn")
-    apart = [
-        prada.prada_attack(OnlyQuery(brightness), seeds, 320, rule)[1]
-        for rule in rules
-    ]
-    assert made == 2 * [20, 40, 80, 160, 320]
-    made.clear()
-    train, apis = prada.once(train_substitute), []
-    for rule, queries in zip(rules, apart, strict=True):
-        apis.append(PredictionAPI(brightness))
-        again = prada.prada_attack(apis[-1], seeds, 320, rule, train=train)[1]
-        np.testing.assert_array_equal(again, queries)
-    assert made == [20, 40, 80, 160, 320, 320]
-    assert [api.ledger.queries for api in apis] == [320, 320]
 
 
 def test_parents_are_drawn_evenly_without_repeats():
