@@ -107,8 +107,8 @@ price_per_1000 = 1.50
 # | | |
 # |---|---|
 # | **sees** | an answer for each picture it sends: probabilities, or less |
-# | **knows** | the size of the input; no training data, no architecture, no meaning of the classes |
-# | **has** | a large pool of unrelated pictures, with labels of their own for the adaptive policy |
+# | **knows** | the size of the input; no training data, no architecture |
+# | **has** | a pool of other pictures; labels of its own, to adapt |
 # | **pays** | for every picture it sends |
 # | **wants** | a substitute that does what the victim does |
 #
@@ -350,7 +350,7 @@ recipes = {
 }
 tried = {name: [] for name in recipes}
 for s in seeds[:3]:
-    images = letters.x[s * side_budget :][:side_budget]
+    images = letters.x[(s - seed) * side_budget :][:side_budget]
     answers = sell().query(images)
     for name, recipe in recipes.items():
         agreed, model = held_out(images, answers, s, **recipe)
