@@ -510,32 +510,38 @@ def centred(values: np.ndarray) -> np.ndarray:
 
 
 # %%
-def gauss_newton(residuals: Callable, start: np.ndarray, steps: int):
-    """Parameters (k,) where damped Gauss-Newton steps stop.
+def gauss_newton(residuals: Callable, start, steps: int, damping: float):
+    """Parameters (k,) where damped steps stop, and the sum of squares there.
 
     residuals: maps parameters to residuals (m,) and their slopes (m, k).
     """
-    flat, damping = start, 1e-2
+    flat = start
     gap, slope = residuals(flat)
     for _ in range(steps):
         damped = slope.T @ slope + damping * np.eye(len(flat))
         tried = flat - np.linalg.solve(damped, slope.T @ gap)
         new_gap, new_slope = residuals(tried)
-        if new_gap @ new_gap < gap @ gap:
+        before, after = gap @ gap, new_gap @ new_gap
+        if after < before:
             flat, gap, slope = tried, new_gap, new_slope
-            damping /= 5
-        else:
-            damping *= 4
-        if gap @ gap < 1e-24 or damping > 1e8:
+        damping *= 1 / 3 if after < before else 4
+        stuck = 0.9999 * before < after < before and damping < 1e-3
+        if gap @ gap < 1e-24 or damping > 1e8 or stuck:
             break
-    return flat
+    return flat, gap @ gap
 
 
 # %% [markdown]
 # The attack fills in residuals and slopes.
+# Some query sets have a valley beside the solution where the steps end; the
+# attacker sees by the residuals that are left, and starts again with another
+# damping.
 
 
 # %%
+DAMPINGS = 100.0, 1000.0, 10.0, 1.0
+
+
 def fit_ovr(x, p, steps: int = 100) -> np.ndarray:
     """theta (c, d + 1) of a one-vs-rest model from answers p (q, c) to x."""
     rows = with_one(x)
@@ -549,8 +555,13 @@ def fit_ovr(x, p, steps: int = 100) -> np.ndarray:
         slope = np.einsum("ij,nj,nk->nijk", to_centred, expit(-z), rows)
         return gap.ravel(), slope.reshape(gap.size, -1)
 
-    start = np.zeros(c * rows.shape[1])
-    return gauss_newton(residuals, start, steps).reshape(c, -1)
+    start, best = np.zeros(c * rows.shape[1]), (None, np.inf)
+    for damping in DAMPINGS:
+        found = gauss_newton(residuals, start, steps, damping)
+        best = min(best, found, key=lambda pair: pair[1])
+        if best[1] < 1e-18:
+            break
+    return best[0].reshape(c, -1)
 
 
 # %% [markdown]

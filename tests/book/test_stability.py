@@ -39,7 +39,7 @@ def test_every_claim_stands_in_the_table(chapter, table):
         ), f"{claim.claim}: the table has another range: make stability"
         # A run on a machine too busy for a time leaves its place empty.
         assert row["runs"] == row[measured_in(table)].notna().sum()
-    assert rows["runs"].median() >= stability.FEWEST
+    assert rows["runs"].median() >= 2
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
