@@ -524,7 +524,7 @@ def gauss_newton(residuals: Callable, start, steps: int, damping: float):
         before, after = gap @ gap, new_gap @ new_gap
         if after < before:
             flat, gap, slope = tried, new_gap, new_slope
-        damping *= 1 / 3 if after < before else 4
+        damping = max(damping / 3, 1e-9) if after < before else 4 * damping
         stuck = 0.9999 * before < after < before and damping < 1e-3
         if gap @ gap < 1e-24 or damping > 1e8 or stuck:
             break

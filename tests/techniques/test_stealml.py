@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 
-from mexutils import BudgetExceeded, PredictionAPI, load_chapter
+from mexutils import BudgetExceeded, PredictionAPI, datasets, load_chapter
 
 chapter = load_chapter("attacks/stealml")
 
@@ -127,9 +127,21 @@ def test_gauss_newton_finds_what_scipy_finds():
         slopes = np.column_stack([decay, -flat[0] * t * decay])
         return flat[0] * decay - data, slopes
 
-    found = chapter.gauss_newton(residuals, np.ones(2), 100)
+    found, left = chapter.gauss_newton(residuals, np.ones(2), 100, 1e-2)
     expected = least_squares(lambda f: residuals(f)[0], np.ones(2), xtol=1e-14)
     np.testing.assert_allclose(found, expected.x, rtol=1e-6)
+    assert left == pytest.approx(2 * expected.cost)
+
+
+def test_one_vs_rest_starts_again_where_the_steps_end_in_a_valley():
+    digits = datasets.tabular("digits", 300)
+    kind = OneVsRestClassifier(LogisticRegression(max_iter=1000))
+    victim = kind.fit(*digits.train)
+    truth = np.vstack([theta_of(one) for one in victim.estimators_])
+    for seed in (301, 304):  # the first damping solves one of them
+        x = chapter.uniform_rows(130, 64, seed)
+        theta = chapter.fit_ovr(x, victim.predict_proba(x))
+        assert np.abs(theta - truth).max() < 1e-9
 
 
 def test_ovr_answers_are_fitted_from_one_class_more_than_unknowns():
