@@ -2,8 +2,10 @@
 
 import nbformat
 import pytest
+from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from plain_notebooks import make_plain
+from plain_notebooks import make_plain, reference
+from pybtex.database import parse_file
 
 BIBLIOGRAPHY = r"""
 @inproceedings{one, author = {Tram{\`e}r, Florian and van der Berg, Jan},
@@ -59,3 +61,9 @@ def test_what_the_site_folds_is_folded(made):
     assert sentence["jupyter"] == {"source_hidden": True}
     assert solution["cellView"] == sentence["cellView"] == "form"
     assert "jupyter" not in shown and "cellView" not in shown
+
+
+def test_every_work_in_the_list_has_an_address():
+    path = ROOT / "book" / "references.bib"
+    entries = parse_file(str(path), bib_format="bibtex").entries
+    assert [k for k, e in entries.items() if not reference(e)[2]] == []
