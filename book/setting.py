@@ -43,6 +43,8 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
     )
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -482,14 +484,16 @@ def baselines(api, own, x, steps, seed):
 # from the judges' own digits would look better than it is, and no score would
 # give it away.
 
+
 # %%
-asked = []
-
-
-def noted(x):
-    """The victim's answers to the rows x, which are written down."""
+def noted(predict_proba, asked, x):
+    """The answers to the rows x, which are written down in `asked`."""
     asked.extend(image.tobytes() for image in x)
-    return victim.predict_proba(x)
+    return predict_proba(x)
+
+
+asked = []
+noting = partial(noted, victim.predict_proba, asked)
 
 
 # %% [markdown]
@@ -501,7 +505,7 @@ trials, bills = [], []
 for trial in range(seed, seed + n_seeds):
     rng = np.random.default_rng(trial)
     own = digits.train.x[rng.choice(60_000, budget, replace=False)]
-    api = PredictionAPI(noted, try_out=False, **sell)
+    api = PredictionAPI(noting, try_out=False, **sell)
     trials.append(baselines(api, own, test.x, steps, trial))
     bills.append(api.ledger)
 measured = {

@@ -23,6 +23,11 @@ CALLOUT = re.compile(
     r"(?P<body>.*?)^:{3,}[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
+LIST_TABLE = re.compile(
+    r"^:{3,}\{list-table\}[^\n]*\n(?::[\w-]+:[^\n]*\n)*"
+    r"(?P<body>.*?)^:{3,}[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
 CITATION = re.compile(r"\{cite:([pt])\}`([^`]+)`")
 MACHINE = re.compile(r"(/[\w.+-]+)+/(?=(book|mexutils|site-packages)/)")
 
@@ -32,6 +37,14 @@ def quotation(match: re.Match[str]) -> str:
     title = match["title"] or match["kind"].capitalize()
     lines = [f"**{title}**", "", *match["body"].strip().splitlines()]
     return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def piped(match: re.Match[str]) -> str:
+    """A table of nested lists as a table of pipes; its first row is named."""
+    rows = re.split(r"^\* - ", match["body"], flags=re.MULTILINE)[1:]
+    table = [re.split(r"\n  - ", row.strip()) for row in rows]
+    table.insert(1, ["---"] * len(table[0]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in table)
 
 
 def reference(entry: Entry) -> tuple[str, str, str]:
@@ -61,7 +74,9 @@ def plain(text: str, entries: dict[str, Entry]) -> str:
             "(" + "; ".join(f"[{w}, {y}]({url})" for w, y, url in works) + ")"
         )
 
-    return CITATION.sub(citation, CALLOUT.sub(quotation, text))
+    return CITATION.sub(
+        citation, CALLOUT.sub(quotation, LIST_TABLE.sub(piped, text))
+    )
 
 
 def folded(tags: list[str]) -> dict:

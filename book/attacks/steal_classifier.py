@@ -948,14 +948,16 @@ plt.show()
 # %% tags=["remove-input"]
 
 
-def certainty(x):
-    """How far the deep filter's probability of class 2 is from 1/2."""
-    return np.abs(victims["deep"](x)[:, 1] - 0.5)
+def certainty(victim, x):
+    """How far a filter's probability of class 2 is from 1/2."""
+    return np.abs(victim(x)[:, 1] - 0.5)
 
 
-least = np.quantile(certainty(rows[0]), 0.1)
+least = np.quantile(certainty(victims["deep"], rows[0]), 0.1)
 later = [c.transfer_set()[0][asked[0] :] for c in customers]
-hard = np.mean([np.mean(certainty(x) <= least) for x in later])
+hard = np.mean(
+    [np.mean(certainty(victims["deep"], x) <= least) for x in later]
+)
 versus_last = paired_difference(active_d[-1], random_d[-1])
 alike = np.array([column(by_size[n], "d") for n in asked])
 versus_equal = paired_difference(

@@ -1197,11 +1197,6 @@ for name, low, high in (
 ):
     full = f"two decimals, 650 queries: disagreement, {name}"
     claims.add(full, two[name], low=low, high=high)
-claims.add(
-    "two decimals, 130 queries: cross-entropy less least squares",
-    few_answers["cross-entropy"] - few_answers["least squares"],
-    low=0.05,
-)
 told = [(tested[f"victim: {name}"] < 1e-3).idxmax() == name for name in owners]
 claims.add("extract-and-test: kinds told", sum(told), low=len(told))
 claims.check()

@@ -22,6 +22,10 @@ def made(tmp_path):
     cells = [
         new_markdown_cell("See {cite:t}`one` and {cite:p}`three`."),
         new_markdown_cell(":::{admonition} Exercise 1\n:class: a\nDo.\n:::"),
+        new_markdown_cell(
+            ":::{list-table}\n:header-rows: 1\n\n"
+            "* - A\n  - B\n* - c\n  - d\n:::"
+        ),
         new_code_cell("draw()", metadata={"mystnb": caption}),
         new_code_cell("x = 1", metadata={"tags": ["hide-cell"]}),
         new_code_cell("y = 2", metadata={"tags": ["remove-input"]}),
@@ -44,16 +48,20 @@ def test_callouts_become_quotations(made):
     assert made[1].source == "> **Exercise 1**\n>\n> Do."
 
 
+def test_a_table_of_lists_becomes_one_of_pipes(made):
+    assert made[2].source == "| A | B |\n| --- | --- |\n| c | d |"
+
+
 def test_a_caption_stands_under_its_figure(made):
-    assert made[2].source == "draw()"
-    assert made[3].source == (
+    assert made[3].source == "draw()"
+    assert made[4].source == (
         "*Figure: Errors, after "
         "[Tram\u00e8r and van der Berg (2016)](https://example.com/a).*"
     )
 
 
 def test_what_the_site_folds_is_folded(made):
-    solution, sentence, shown = (cell.metadata for cell in made[4:])
+    solution, sentence, shown = (cell.metadata for cell in made[5:])
     assert solution["jupyter"] == {
         "source_hidden": True,
         "outputs_hidden": True,
