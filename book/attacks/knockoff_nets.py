@@ -271,11 +271,10 @@ def train_substitute(images, answers, seed, make_model=None, **settings):
 
 # %%
 def knockoff(api, pool, budget, seed, make_model=None, **settings):
-    """KnockoffNets with the random policy: the substitute.
+    """The substitute of the random policy. Source: Orekondy et al. (2019).
 
-    api: anything with `query(x)`. pool: (n, 1, 28, 28), or as `make_model`
-    needs it. settings: of `train_substitute`. Source: Orekondy et al. (2019).
-    """
+    api: has `query(x)`. pool: (n, 1, 28, 28), or as `make_model` needs it.
+    settings: of `train_substitute`."""
     if make_model is None:
         checks.rows(pool[:1], 1, 28, 28, name="the pool")
     drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
