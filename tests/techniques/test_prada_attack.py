@@ -1,5 +1,7 @@
 """PRADA's attack, from its chapter, against hand values and second routes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -479,22 +481,69 @@ def test_a_small_attack_buys_what_it_is_told(monkeypatch):
     market = prada.small_market(0)
     asked = []
 
-    def attack(api, seeds, budget, rule, seed, step, train, settings):
+    def rounds(api, seeds, budget, rule, seed, step, train, settings):
         said = api.query(seeds[:3])
         asked.append((len(seeds), budget, rule, seed, step, settings))
         asked.append(said.ndim)
-        return train(seeds, market.said["digits"][: len(seeds)], 0), None
+        for n in (5, 9):
+            yield market.victim, np.zeros((n, 1, 8, 8)), None
+        model = train(seeds[:10], market.said["digits"][:10], 0, steps=1)
+        yield model, np.zeros((10, 1, 8, 8)), None
 
-    monkeypatch.setattr(prada, "prada_attack", attack)
-    prada.small_attack(market, 300, 7)
+    monkeypatch.setattr(prada, "duplication_rounds", rounds)
+    scores = prada.small_attack(market, 300, 7)
+    assert scores[5] == scores[9] == 100
+    assert scores[10] == scores["digits"] < 100
     prada.small_attack(
         *(market, 300, 7, "N-FGSM", 0.2, 5),
         **{"returns": "probabilities", "every": 5, "width": 8},
     )
     assert asked == [
-        *((100, 300, "T-RND FGSM", 7, 0.1, (0.01, 20)), 1),
+        *((100, 300, "T-RND FGSM", 7, 0.1, (0.01, 15)), 1),
         *((20, 300, "N-FGSM", 7, 0.2, (0.01, 5)), 2),
     ]
+
+
+def test_the_control_learns_the_seeds_alone_as_long_as_the_last_copy(
+    monkeypatch,
+):
+    market = prada.small_market(0, per_class=2)
+    seen, train = [], prada.train_substitute
+
+    def noted(images, answers, seed, **how):
+        seen.append((images, answers, how["lr"], how["steps"]))
+        return train(images, answers, seed, **how)
+
+    monkeypatch.setattr(prada, "train_substitute", noted)
+    prada.small_control(market, 400, 0, passes=5)
+    ((images, answers, rate, steps),) = seen
+    np.testing.assert_array_equal(images, market.natural)
+    said = training.predict_proba(market.victim, images).argmax(1)
+    np.testing.assert_array_equal(answers, said)
+    assert (rate, steps) == (0.01, 40)
+
+
+def test_what_a_doubling_adds_is_paired_over_seeds():
+    grown = {
+        ("one", s, n): (None, {"fidelity": 10 * s + n})
+        for s in (3, 4)
+        for n in (1, 2, 4)
+    }
+    at = partial(prada.scores_at, grown, (3, 4))
+    np.testing.assert_array_equal(at("one", 2, "fidelity"), [32, 42])
+    gains = prada.rises(at, {"one": [1, 2, 4]}, "one", "fidelity")
+    assert list(gains) == ["1 to 2", "2 to 4"]
+    for gain, expected in zip(gains.values(), (1, 2), strict=True):
+        assert tuple(gain) == pytest.approx((expected,) * 3)
+
+
+def test_the_two_substitutes_differ_in_their_normalisation():
+    layers = [[type(m) for m in net()] for net in (prada.HALF, prada.PLAIN)]
+    assert [nn.BatchNorm2d in types for types in layers] == [True, False]
+    assert [len(types) for types in layers] == [12, 12]
+    x = np.zeros((2, 1, 28, 28), np.float32)
+    for make in (prada.HALF, prada.PLAIN):
+        assert training.predict_proba(make(classes=7), x).shape == (2, 7)
 
 
 def test_a_victim_agrees_with_itself_and_falls_to_its_own_examples():
