@@ -19,7 +19,6 @@ TECHNIQUES = [
     c for c in CHAPTERS if c.startswith(("attacks/", "defenses/", TEMPLATE))
 ]
 TO_COME = {
-    "attacks/prada_attack",
     "comparison/arena",
     "comparison/attack_comparison",
     "comparison/defense_comparison",
