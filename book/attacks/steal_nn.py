@@ -1155,6 +1155,7 @@ for ax, (n, sweeps) in zip(panels, sent.items(), strict=True):
         floor = features(sweeps[:, place :: len(widths)], ["10 %"])[..., 0]
         ax.plot(depths[1::2], np.median(floor, 0), label=units, markersize=4)
     ax.set(xlabel="depth (layers)", title=f"rows a call: {n}", yscale="log")
+    ax.set_xticks(depths[3::4])
 panels[0].set_ylabel("latency (µs)")
 handles = panels[0].get_legend_handles_labels()
 fig.legend(*handles, title="width", loc="outside right upper")
