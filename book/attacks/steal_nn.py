@@ -1443,7 +1443,7 @@ for name, value, low, noisy in (
     (kind.format(400), easy[400], 0.8, False),
     ("controller, last quarter, minus random (points)", learnt.mean, 1, False),
     ("copy by the controller: relative accuracy", relative, 0.93, False),
-    ("random half minus confident half (points)", pays, 2, False),
+    ("random half minus confident half (points)", pays, 1, False),
     ("whole pool minus confident half, same bill (points)", more_of, 1, False),
 ):
     claims.add(name, value, low=low, noisy=noisy)
