@@ -44,6 +44,7 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
     )
 
 # %% tags=["hide-input"]
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -219,6 +220,7 @@ def random_policy(pool_size, budget, rng):
 # The attacker does not know the victim's architecture and takes one that is
 # rich enough and quick to train: a convolutional network with batch
 # normalisation.
+# The cell ends with the number of its weights.
 
 
 # %%
@@ -231,6 +233,8 @@ def default_substitute(classes=10):
         *(nn.Linear(800, 128), nn.ReLU(), nn.Linear(128, classes)),
     )
 
+
+print(f"{sum(p.numel() for p in default_substitute().parameters()):,} weights")
 
 # %% [markdown]
 # How many classes there are is read off the answers.
@@ -253,15 +257,66 @@ def classes_in(answers):
 def train_substitute(images, answers, seed, make_model=None, **settings):
     """A substitute trained from scratch on a transfer set.
 
-    images: (B, 1, 28, 28). answers: (B, c) probabilities, or (B,) labels.
-    make_model: builds the network, `default_substitute` unless given; its
-    output are logits. settings: of `training.fit`, such as `steps`, in place
-    of `training_steps` steps with a rate of at most 1.2e-2.
+    images: (B, 1, 28, 28), or rows as the network reads them. answers: (B, c)
+    probabilities, or (B,) labels; where these are not 0, 1, 2, ..., but words,
+    `classes_` of the substitute names its outputs. make_model: builds the network,
+    `default_substitute` unless given; its outputs are logits. With more
+    outputs than classes the last ones stay unlikely; with fewer, a linear
+    layer is put behind it, with a warning. settings: of `training.fit`, such
+    as `steps`, in place of `training_steps` steps with a rate of at most
+    1.2e-2. Returns the network, in evaluation mode; raises as `training.fit`.
     """
     torch.manual_seed(seed)
+    names, answers = _numbered(answers)
     make = make_model or partial(default_substitute, classes_in(answers))
     recipe = {"steps": training_steps(len(images)), "lr": 1.2e-2} | settings
-    return training.fit(make(), images, answers, seed=seed, **recipe)
+    model, answers = _matched(make(), images, answers)
+    model.classes_ = names
+    return training.fit(model, images, answers, seed=seed, **recipe)
+
+
+# %% [markdown]
+# A network of somebody else's may have too few outputs for the answers, and
+# labels may be words.
+# Both show when the answers are paid, so that neither is a reason to stop; the
+# next cell makes them fit.
+# What can be known before is tried before: whether the network reads the
+# pictures at all.
+
+
+# %% tags=["hide-input"]
+def _numbered(answers):
+    """The names of labels that are no places, or None; answers in numbers."""
+    answers = np.asarray(answers)
+    places = answers.dtype.kind in "iu" and answers.min() >= 0
+    if answers.ndim == 2 or places:
+        return None, answers
+    return np.unique(answers, return_inverse=True)
+
+
+def _matched(model, images, answers):
+    """A network and answers of equally many classes, logits assumed."""
+    model, classes = model.to(training.DEVICE), classes_in(answers)
+    outputs = training.predict_proba(model, images[:1]).shape[1]
+    if outputs < classes:
+        warnings.warn(
+            f"the network has {outputs} outputs and the answers speak of "
+            f"{classes} classes: a linear layer from {outputs} to {classes} "
+            f"was put behind it; let make_model give it {classes} outputs",
+            stacklevel=3,
+        )
+        model = nn.Sequential(model, nn.Linear(outputs, classes))
+    elif answers.ndim == 2:
+        answers = np.pad(answers, ((0, 0), (0, outputs - classes)))
+    return model, answers
+
+
+def _rehearse(images, make_model):
+    """Let the network read the images, so that it fails before a query."""
+    if make_model is None:
+        checks.rows(images[:1], 1, 28, 28, name="the pool")
+    else:
+        training.predict_proba(make_model().to(training.DEVICE), images)
 
 
 # %% [markdown]
@@ -271,15 +326,23 @@ def train_substitute(images, answers, seed, make_model=None, **settings):
 
 # %%
 def knockoff(api, pool, budget, seed, make_model=None, **settings):
-    """The substitute of the random policy. Source: Orekondy et al. (2019).
+    """The substitute of the random policy, a network in evaluation mode.
 
-    api: has `query(x)`. pool: (n, 1, 28, 28), or as `make_model` needs it.
-    settings: of `train_substitute`."""
-    if make_model is None:
-        checks.rows(pool[:1], 1, 28, 28, name="the pool")
+    api: has `query(x)`. pool: (n, 1, 28, 28) pixels in [0, 1], or rows as the
+    network of `make_model` reads them. budget: queries, from 1 to n, all of
+    which are spent. seed: of the draw, the first weights and the batches.
+    make_model, settings: of `train_substitute`.
+
+    Raises before a query is billed: `ValueError` for a budget above n and for
+    rows that are not as above, and whatever the network raises when it reads
+    the drawn rows. What `api.query` refuses is not billed either.
+    Source: Orekondy et al. (2019), the policy called random.
+    """
     drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
-    answers = api.query(pool[drawn])
-    return train_substitute(pool[drawn], answers, seed, make_model, **settings)
+    images = pool[drawn]
+    _rehearse(images, make_model)
+    answers = api.query(images)
+    return train_substitute(images, answers, seed, make_model, **settings)
 
 
 # %% [markdown]
@@ -803,8 +866,9 @@ def adaptive_policy(
     as leaves. rewards: names in `REWARDS`. rate: of the bandits, 0 or more.
     Spends `budget` queries. Returns (images, answers, trace); trace holds
     for each query its path of names, its reward, and the root's policy
-    before it. Labels count as one-hot probabilities. Source: Orekondy et al.
-    (2019), the policy called adaptive.
+    before it. Labels count as one-hot probabilities, and are returned so;
+    words are returned as words. Raises `ValueError` before the first query.
+    Source: Orekondy et al. (2019), the policy called adaptive.
     """
     _check_adaptive(pool, groups, budget, rewards, batch, rate)
     rng = np.random.default_rng(seed)
@@ -821,7 +885,7 @@ def adaptive_policy(
         for (_, path), r in zip(drawn, earned, strict=True):
             state.teach(path, r)
         taken += numbers
-    return pool[taken], state.answers, state.trace
+    return pool[taken], state.heard(), state.trace
 
 
 # %% [markdown]
@@ -836,14 +900,31 @@ class _State:
     def __init__(self, rewards, rate):
         self.scales = {name: RewardScale() for name in rewards}
         self.answers, self.rate = np.empty((0, 0)), rate
-        self.rewards, self.trace = [], []
+        self.rewards, self.trace, self.words = [], [], []
 
     def hear(self, answers):
-        """Answers as rows (n, c); what was heard before gets c columns."""
+        """Answers as rows (n, c); what was heard before gets c columns.
+
+        A word is numbered when it is first heard. c is 2 at least: the first
+        batch of labels may be all alike.
+        """
         known = self.answers.shape[1]
-        classes = max(known, classes_in(answers))
+        names, answers = _numbered(answers)
+        if self.words and names is None:
+            names, answers = np.unique(answers, return_inverse=True)
+        if names is not None:
+            self.words = self.words or list(range(known))
+            self.words += [w for w in names if w not in self.words]
+            answers = np.array([self.words.index(w) for w in names])[answers]
+        classes = max(known, classes_in(answers), 2)
         self.answers = np.pad(self.answers, ((0, 0), (0, classes - known)))
         return metrics.as_probabilities(answers, classes)
+
+    def heard(self):
+        """All answers: words where words were heard, else rows (B, c)."""
+        if self.words:
+            return np.array(self.words)[self.answers.argmax(axis=1)]
+        return self.answers
 
     def reward(self, answers, guesses):
         """The mean of the chosen rewards, each scaled to [0, 1]."""
