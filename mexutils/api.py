@@ -293,6 +293,12 @@ class PredictionAPI:
 
     def _checked_rows(self, x) -> np.ndarray:
         """A copy of the rows, whatever the client does to them meanwhile."""
+        if hasattr(x, "toarray"):  # of SciPy
+            raise ValueError(
+                "the rows are a sparse matrix and travel as an array: send "
+                "x.toarray(), a part of the rows at a time where all of them "
+                "do not fit into memory"
+            )
         try:
             x = np.array(x)
             finite = bool(np.isfinite(x).all())

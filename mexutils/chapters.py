@@ -7,6 +7,7 @@ it defines can be pickled to a worker process.
 """
 
 import ast
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -39,8 +40,12 @@ def load_chapter(name: str) -> ModuleType:
     `"attacks/knockoff_nets"`.
 
     Only imports, functions, classes and assignments to CONSTANTS at the top
-    level are executed. Raises `FileNotFoundError` that lists the chapters
-    where there is none of that name.
+    level are executed. A technique that fills several chapters, as `stealml`
+    and `stealml_labels`, is found in the first of them: what that does not
+    define is taken from those that go on with it.
+
+    Raises `FileNotFoundError` that lists the chapters where there is none of
+    that name.
     """
     name = name.removesuffix(".py")
     path = book_dir() / f"{name}.py"
@@ -67,6 +72,23 @@ class _Definitions(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname):  # no .pyc: it would hold half the file
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
+
+    def exec_module(self, module):
+        super().exec_module(module)
+        module.__getattr__ = functools.partial(_in_what_follows, module)
+
+
+def _in_what_follows(first: ModuleType, name: str):
+    """What a chapter `first_...`, which goes on with `first`, defines."""
+    path = Path(first.__file__)
+    if not name.startswith("_"):  # not what Python asks of every module
+        for other in sorted(path.parent.glob(f"{path.stem}_*.py")):
+            module = importlib.import_module(
+                f"{first.__name__.removesuffix(path.stem)}{other.stem}"
+            )
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"the chapter {path.stem} defines no {name!r}")
 
 
 def _defines(node: ast.stmt) -> bool:

@@ -1,7 +1,8 @@
 """What a result stands on, as a key: code, parameters, data, versions.
 
-A chapter's run, a cell of a sweep and a trained victim are kept under such a
-key, and made anew when it changes. It changes with
+A cell of a sweep and a trained victim are kept under such a key, and made anew
+when it changes; so is a chapter's run, by `tools/chapter_keys.py`. It changes
+with
 
 - the code that is reached: the byte code of every function, class and
   constant of this book, and of what you wrote yourself, that a function uses,
@@ -18,7 +19,6 @@ A module of ours that is used by a computed name, as in
 `getattr(module, name)`, counts as a whole.
 """
 
-import ast
 import builtins
 import copyreg
 import dis
@@ -29,15 +29,9 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import inspect
-import io
-import re
 import sys
-import threading
-import tokenize
 from collections import deque
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path, PurePath
 from types import (
@@ -56,9 +50,8 @@ import torch
 from dask.tokenize import tokenize as dask_token
 
 from mexutils import chapters
-from mexutils.cache import write_whole
 
-__all__ = ["chapter_key", "key_of", "measurement_key", "write_whole"]
+__all__ = ["Reading", "code_digest", "key_of", "short_digest"]
 
 LENGTH = 24
 """Hexadecimal digits of a key."""
@@ -78,16 +71,17 @@ def key_of(*things: Any) -> str:
     could tell again, such as a generator or an open file.
     """
     try:
-        parts = [_Reading().of(thing) for thing in things]
+        parts = [Reading().of(thing) for thing in things]
     except RecursionError as error:
         raise ValueError(
             "a value has no key that is nested as deeply as this one: pass a "
             "flat one, as an array"
         ) from error
-    return _hex(" ".join(parts).encode())
+    return short_digest(" ".join(parts).encode())
 
 
-def _hex(content: bytes) -> str:
+def short_digest(content: bytes) -> str:
+    """The first digits of a digest of the content, as many as a key has."""
     return hashlib.sha256(content).hexdigest()[:LENGTH]
 
 
@@ -104,7 +98,7 @@ def _spelled(value) -> str:
     """A literal in one way only; of a code object, its digest."""
     kind = type(value)
     if kind is CodeType:
-        return _code(value)
+        return code_digest(value)
     if kind is int:
         return f"int {value:x}"  # repr refuses very long ones
     if kind in (tuple, frozenset):
@@ -114,7 +108,7 @@ def _spelled(value) -> str:
     return f"{kind.__name__} {value!r}"
 
 
-class _Reading:
+class Reading:
     """One thing, read with all that it reaches, into one digest.
 
     Every piece goes in with its kind and length, so that no two readings
@@ -170,7 +164,7 @@ class _Reading:
                 self.todo.append(thing)
             self.put("definition", str(self.met[id(thing)][0]))
         elif kind is CodeType:
-            self.put("code", _code(thing))
+            self.put("code", code_digest(thing))
         elif kind in (list, tuple):
             self.items(kind.__name__, thing)
         elif isinstance(thing, set | frozenset):
@@ -207,7 +201,7 @@ class _Reading:
         """A text of its own, to put things into an order by it."""
         if type(thing) in _PLAIN:
             return _spelled(thing)
-        return _Reading(tuple(self.around), self.behind).of(thing)
+        return Reading(tuple(self.around), self.behind).of(thing)
 
     def items(self, kind: str, things) -> None:
         """Add several values in this order."""
@@ -296,7 +290,7 @@ class _Reading:
             self.items("defaults", (thing.__defaults__, thing.__kwdefaults__))
             self.items("closure", list(map(_content, thing.__closure__ or ())))
             self.value(vars(thing))
-            self.put("code", _code(thing.__code__))
+            self.put("code", code_digest(thing.__code__))
             if _is_ours(thing.__module__):
                 self.uses(thing.__code__, thing.__globals__)
             return
@@ -343,7 +337,7 @@ class _Reading:
             self.library(module)
         elif module not in self.files and (code := _code_of(module)):
             self.files.add(module)
-            self.put("file", _code(code))
+            self.put("file", code_digest(code))
             found = _lookups(code)
             for inner in sorted(found.libraries | found.imports):
                 self.file(inner)
@@ -466,21 +460,12 @@ def _is_definition(thing) -> bool:
 
 _KEEPING = {"mexutils.keys", "mexutils.cache", "mexutils.sweep"}
 """How a result is kept changes no result."""
-_SHOWING = {"mexutils.claims", "mexutils.notebook", "mexutils.plotting"}
-"""How a result is shown changes nothing that is measured."""
 
 
 def _is_ours(module: str | None) -> bool:
     if module in _KEEPING:
         return False
     return not _is_library((module or "").partition(".")[0])
-
-
-def _home(value) -> str | None:
-    """The module that a value is, or stands in."""
-    if isinstance(value, ModuleType):
-        return value.__name__
-    return getattr(value, "__module__", None)
 
 
 def _is_of_ipython(value) -> bool:
@@ -559,7 +544,7 @@ _KINDS_OF_FUNCTION = (
 
 
 @functools.cache
-def _code(code: CodeType) -> str:
+def code_digest(code: CodeType) -> str:
     """The digest of what byte code does: no lines, no docstrings.
 
     Calls of `np.log` are compiled in one of two ways, by whether the import
@@ -628,174 +613,3 @@ def _lookups(code: CodeType) -> _Lookups:
             for mine, its in zip(found, _lookups(inner), strict=True):
                 mine |= its
     return _Lookups(*map(frozenset, found))
-
-
-# --- chapters -------------------------------------------------------------
-
-
-def chapter_key(name: str) -> str:
-    """The key of what the run of a chapter stands on.
-
-    name: the chapter's path below `book/`, as in `load_chapter`.
-
-    That is the code of its cells, and which cell it stands in, with all that
-    it uses of libraries, helpers and other chapters. The experiments of those
-    do not count, nor does what the chapter leaves unused.
-
-    The chapters are read from their files as they are now. The helpers,
-    `mexutils`, count as this process has imported them.
-
-    A chapter that cannot be read as Python, or imported, gets a key of the
-    bytes of all chapters and helpers. Raises `FileNotFoundError` that lists
-    the chapters where there is none of that name.
-    """
-    return _chapter(name, ast.NodeTransformer())
-
-
-def measurement_key(name: str) -> str:
-    """`chapter_key`, but for the ranges that the claims must lie in.
-
-    What a chapter measures does not stand on the `low`, `high` and `paper`
-    of its `claims.add(...)`, nor on how its figures and tables look.
-    """
-    return _chapter(name, _WithoutRanges(), aside=_SHOWING)
-
-
-class _WithoutRanges(ast.NodeTransformer):
-    """Leaves a claim its name and what was measured."""
-
-    def visit_Call(self, node: ast.Call) -> ast.Call:
-        self.generic_visit(node)
-        if ast.unparse(node.func) == "claims.add":
-            node.keywords = [
-                keyword
-                for keyword in node.keywords
-                if keyword.arg not in ("low", "high", "paper")
-            ]
-        return node
-
-
-def _chapter(
-    name: str, change: ast.NodeTransformer, aside: Set[str] = frozenset()
-) -> str:
-    """The key of a chapter's changed code, but for the modules left aside."""
-    path = chapters.book_dir() / f"{name.removesuffix('.py')}.py"
-    with _chapters_as_they_are():
-        if not path.is_file():
-            chapters.load_chapter(name)  # says which there are
-        try:
-            cells = _cells(path.read_text(), change)
-            defined = {
-                name: value
-                for name, value in vars(chapters.load_chapter(name)).items()
-                if _home(value) not in aside
-            }
-            return _hex(_read_cells(cells, defined))
-        except Exception:  # whatever a broken chapter raises
-            return _hex(_bytes_of_all(name))
-
-
-@contextmanager
-def _chapters_as_they_are() -> Iterator[None]:
-    """Chapters are imported anew within; after it, all is as it was."""
-
-    def loaded() -> list[str]:
-        # A copy: another thread may import something meanwhile.
-        return [n for n in list(sys.modules) if f"{n}.".startswith(_PACKAGE)]
-
-    with _LOCK:
-        before = {name: sys.modules.pop(name) for name in loaded()}
-        try:
-            yield
-        finally:
-            for name in loaded():
-                del sys.modules[name]
-            sys.modules.update(before)
-
-
-_PACKAGE = "mexutils.book."
-_LOCK = threading.Lock()
-
-
-def _bytes_of_all(name: str) -> bytes:
-    """A digest of every script that a chapter might use, and its name."""
-    digest = hashlib.sha256(name.encode())
-    for folder in (chapters.book_dir(), Path(__file__).parent):
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.digest()
-
-
-@dataclass
-class _Cell:
-    """A cell of code: its statements, and what makes a notebook of them.
-
-    magics: comments that jupytext turns into commands, as `# %pip install`.
-    last: the last word; a semicolon there hides the cell's value.
-    """
-
-    line: int
-    is_code: bool
-    statements: list[ast.stmt] = field(default_factory=list)
-    magics: list[str] = field(default_factory=list)
-    last: str = ""
-
-
-def _cells(text: str, change: ast.NodeTransformer) -> list[_Cell]:
-    """The cells of code of a percent script, with changed statements."""
-    cells = [_Cell(0, True)]
-    silent = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        border = re.match(r"# ?%%(.*)", token.line)
-        if token.type != tokenize.COMMENT:
-            if token.type not in silent and token.string:
-                cells[-1].last = token.string
-        elif border and token.start[1] == 0:
-            other = re.search(r"\[(markdown|md|raw)\]", border[1])
-            cells.append(_Cell(token.start[0], not other))
-        elif re.match(r"# ?[%!]\w", token.string):
-            cells[-1].magics.append(token.string)
-    for statement in change.visit(ast.parse(text)).body:
-        around = [cell for cell in cells if cell.line <= statement.lineno]
-        around[-1].statements.append(statement)
-    if not cells[0].statements:
-        del cells[0]
-    return [cell for cell in cells if cell.is_code]
-
-
-def _read_cells(cells: list[_Cell], defined: dict[str, Any]) -> bytes:
-    """A digest of the cells and of what they use of what is imported.
-
-    What the chapter itself defines stands in its cells.
-    """
-    imported = {
-        alias.asname or alias.name.partition(".")[0]
-        for cell in cells
-        for statement in cell.statements
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    known = {
-        name: value
-        for name, value in defined.items()
-        if name in imported or isinstance(value, ModuleType)
-    }
-    reading = _Reading()
-    for cell in cells:
-        about = (len(cell.statements), cell.magics, cell.last == ";")
-        reading.put("cell", repr(about))
-        for code in _compiled(cell.statements):
-            reading.put("code", _code(code))
-            reading.uses(code, known)
-    return reading.result().encode()
-
-
-def _compiled(statements: list[ast.stmt]) -> Iterator[CodeType]:
-    """The code of a cell; its last expression, which is shown, apart."""
-    shown = None
-    if statements and isinstance(statements[-1], ast.Expr):
-        *statements, shown = statements
-    yield compile(ast.Module(statements, []), "cell", "exec")
-    if shown is not None:
-        yield compile(ast.Expression(shown.value), "cell", "eval")

@@ -1,5 +1,6 @@
 """What the tests share: the tools, a cache of their own, the files."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -41,3 +42,18 @@ def project_files():
             )
         }
     return sorted(path for path in paths if path.is_file())
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Call it with a distribution, which then has another version."""
+    true = importlib.metadata.version
+
+    def change(name):
+        monkeypatch.setattr(
+            importlib.metadata,
+            "version",
+            lambda asked: "0.0" if asked == name else true(asked),
+        )
+
+    return change

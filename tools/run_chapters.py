@@ -1,7 +1,7 @@
 """Run the chapters once, side by side, into executed notebooks.
 
 papermill runs every chapter whose result is older than what it stands on
-(`mexutils.keys`): its own code, the helpers and chapters that it reaches,
+(`chapter_keys`): its own code, the helpers and chapters that it reaches,
 data, libraries. Where prose alone has changed, the new text is put around the
 outputs of the last run. Tests, site, scoreboard and the notebooks offered for
 download all come from this run.
@@ -22,12 +22,12 @@ from pathlib import Path
 import jupytext
 import nbformat
 import papermill
+from chapter_keys import chapter_key
 from filelock import FileLock
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from mexutils import keys
 from mexutils.claims import MIME, Claim
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +40,8 @@ ALONE = {"comparison/arena"}
 Their cells have no time limit, since a sweep keeps what is finished.
 """
 QUIET = "CI" in os.environ  # noted before a run sets it for its kernels
-KERNEL = ["--IPKernelApp.log_level=40"]  # no word on unencrypted loopback
+KERNEL = ["--IPKernelApp.log_level=50"]
+"""No word on unencrypted loopback, nor on the interrupt that ends a kernel."""
 
 
 class ChapterFailed(Exception):
@@ -59,7 +60,7 @@ def chapters() -> list[str]:
 def run_key(chapter: str) -> str:
     """Changes when something changes that the chapter's result stands on."""
     victim = os.environ.get("MEXUTILS_VICTIM_SEED", "")
-    return keys.chapter_key(chapter) + (f"-victim-{victim}" if victim else "")
+    return chapter_key(chapter) + (f"-victim-{victim}" if victim else "")
 
 
 def record(chapter: str) -> dict:

@@ -26,9 +26,9 @@ import jupytext
 import nbformat
 import numpy as np
 import pandas as pd
+from chapter_keys import measurement_key
 from run_chapters import ALONE, BOOK, EXECUTED, ROOT, chapters, claims_of
 
-from mexutils import keys
 from mexutils.cache import cache_dir
 from mexutils.claims import range_in_words
 from mexutils.sweep import Cell, sweep
@@ -98,7 +98,7 @@ def measured(
 ) -> dict:
     """The claims of one run of a chapter: name to value, and the seconds.
 
-    stands_on: the chapter's `keys.measurement_key`, which makes a changed
+    stands_on: the chapter's `measurement_key`, which makes a changed
         chapter a new cell. A value is None where the chapter found the
         machine too noisy for it, and text where it is no finite number.
 
@@ -146,7 +146,7 @@ def measure(
     """
     cells, places, rows, broken = [], [], [], []
     for chapter, variants in wanted.items():
-        stands_on = keys.measurement_key(chapter)
+        stands_on = measurement_key(chapter)
         known = tabled(chapter, stands_on)
         for variant in variants:
             if variant.name in known:

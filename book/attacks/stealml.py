@@ -1024,7 +1024,6 @@ ax.legend()
 plt.show()
 two = decimals.loc[2]
 order = sorted(ROUNDED, key=two.get)
-few_answers = {name: np.mean(v) for name, v in by_queries[130].items()}
 Markdown(
     f"At 650 queries and two decimals the best solver is {order[0]} "
     f"({two[order[0]]:.2%} of the labels differ), then "
@@ -1197,6 +1196,11 @@ for name, low, high in (
 ):
     full = f"two decimals, 650 queries: disagreement, {name}"
     claims.add(full, two[name], low=low, high=high)
+claims.add(
+    "two decimals, 650 queries: cross-entropy less least squares",
+    two["cross-entropy"] - two["least squares"],
+    low=0.0,
+)
 told = [(tested[f"victim: {name}"] < 1e-3).idxmax() == name for name in owners]
 claims.add("extract-and-test: kinds told", sum(told), low=len(told))
 claims.check()

@@ -300,7 +300,8 @@ def bracket(exceeds: Callable, u: float, least: float, most: float = 1e9):
             u *= 2
             if u > most:
                 raise ValueError(
-                    "the base point has label 1: no plane, or noisy labels"
+                    "the base point has label 1: the victim is not linear or "
+                    "its labels are noisy; retrain a copy instead"
                 )
         return u, 2 * u
     while u > least:

@@ -136,7 +136,30 @@ def test_an_unknown_chapter_is_refused_with_a_list(probe, name):
         load_chapter(name)
 
 
+def test_a_technique_in_several_chapters_is_found_in_the_first(
+    probe, tmp_path
+):
+    follows = "# %%\nfrom mexutils import load_chapter\n"
+    follows += 'PROBE = load_chapter("part/probe")\n\n\n'
+    follows += "def twice(x):\n    return 4 * PROBE.halve(x)\n"
+    (tmp_path / "part" / "probe_more.py").write_text(follows)
+    assert probe.twice(3) == 6.0
+    assert probe.twice is load_chapter("part/probe_more").twice
+    with pytest.raises(AttributeError, match="probe defines no 'thrice'"):
+        probe.thrice  # noqa: B018
+    assert not hasattr(probe, "__wrapped__")
+    with pytest.raises(AttributeError, match="probe_more defines no 'halve'"):
+        load_chapter("part/probe_more").halve  # noqa: B018
+
+
 # --- the chapters of this book --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["lowd_meek", "tree_top_down", "tree_bottom_up", "predict_boxes"]
+)
+def test_stealml_leads_on_to_its_other_chapters(name):
+    assert callable(getattr(load_chapter("attacks/stealml"), name))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

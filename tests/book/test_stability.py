@@ -187,7 +187,7 @@ def test_what_the_table_holds_is_not_measured_again(tmp_path, monkeypatch):
         ("a/b", "key", "y", name, 4),
     ]
     assert stability.tabled("a/b", "another key") == {}
-    monkeypatch.setattr(stability.keys, "measurement_key", lambda _: "key")
+    monkeypatch.setattr(stability, "measurement_key", lambda _: "key")
     monkeypatch.setattr(stability, "sweep", lambda cells, **_: list(cells))
     values, broken = stability.measure({"a/b": stability.VARIANTS[:3]}, 1)
     assert (len(values), broken) == (6, [])

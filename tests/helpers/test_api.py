@@ -9,6 +9,7 @@ from time import sleep
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -164,6 +165,7 @@ BAD_ROWS = {
     "infinite": ([[0, -np.inf], [0, 1]], "infinite.*first row 0"),
     "strings": ([["a", "b"]], "not an array of numbers"),
     "digits as strings": ([["1", "2"]], "not an array of numbers"),
+    "sparse": (sparse.eye_array(3, 2, format="csr"), r"x\.toarray\(\)"),
     "ragged": ([[1.0, 2.0], [3.0]], "every row equally long"),
     "nothing": (None, "not an array of numbers|batch of rows"),
 }

@@ -209,7 +209,7 @@ def test_the_best_of_all_starts_is_kept(monkeypatch, losses):
 
     monkeypatch.setattr(chapter, "minimise", minimise)
     p = softmax(np.zeros((4, C)), axis=1)
-    copy = chapter.fit_network(table(4)[0], p, 2, restarts=3)
+    copy = chapter.fit_network(table(4)[0], p, 2)  # three starts
     assert len(starts) == 3 and not np.array_equal(starts[0], starts[1])
     best = 1 + np.argmin(losses)
     assert (copy.hidden == best).all() and (copy.output == best).all()
