@@ -238,53 +238,20 @@ print(f"{sum(p.numel() for p in default_substitute().parameters()):,} weights")
 
 # %% [markdown]
 # How many classes there are is read off the answers.
-# More answers deserve more training, so the number of steps grows with the
-# budget.
+# A network of somebody else's may have too few outputs for them, and labels
+# may be words; both show when the answers are paid, so that neither may be a
+# reason to stop.
+# The next cell makes them fit; what can be tried before, whether the network
+# reads the pictures at all, it tries before.
 
 
-# %%
-def training_steps(budget):
-    """Steps of 64 pictures that `train_substitute` makes for a budget."""
-    return 50 + budget // 27
-
-
+# %% tags=["hide-input"]
 def classes_in(answers):
     """How many classes answers speak of, probabilities (B, c) or labels."""
     shape = np.shape(answers)
     return shape[1] if len(shape) == 2 else int(np.max(answers)) + 1
 
 
-def train_substitute(images, answers, seed, make_model=None, **settings):
-    """A substitute trained from scratch on a transfer set.
-
-    images: (B, 1, 28, 28), or rows as the network reads them. answers: (B, c)
-    probabilities, or (B,) labels; where these are not 0, 1, 2, ..., but words,
-    `classes_` of the substitute names its outputs. make_model: builds the network,
-    `default_substitute` unless given; its outputs are logits. With more
-    outputs than classes the last ones stay unlikely; with fewer, a linear
-    layer is put behind it, with a warning. settings: of `training.fit`, such
-    as `steps`, in place of `training_steps` steps with a rate of at most
-    1.2e-2. Returns the network, in evaluation mode; raises as `training.fit`.
-    """
-    torch.manual_seed(seed)
-    names, answers = _numbered(answers)
-    make = make_model or partial(default_substitute, classes_in(answers))
-    recipe = {"steps": training_steps(len(images)), "lr": 1.2e-2} | settings
-    model, answers = _matched(make(), images, answers)
-    model.classes_ = names
-    return training.fit(model, images, answers, seed=seed, **recipe)
-
-
-# %% [markdown]
-# A network of somebody else's may have too few outputs for the answers, and
-# labels may be words.
-# Both show when the answers are paid, so that neither is a reason to stop; the
-# next cell makes them fit.
-# What can be known before is tried before: whether the network reads the
-# pictures at all.
-
-
-# %% tags=["hide-input"]
 def _numbered(answers):
     """The names of labels that are no places, or None; answers in numbers."""
     answers = np.asarray(answers)
@@ -295,7 +262,7 @@ def _numbered(answers):
 
 
 def _matched(model, images, answers):
-    """A network and answers of equally many classes, logits assumed."""
+    """A network and answers of equally many classes."""
     model, classes = model.to(training.DEVICE), classes_in(answers)
     outputs = training.predict_proba(model, images[:1]).shape[1]
     if outputs < classes:
@@ -320,27 +287,51 @@ def _rehearse(images, make_model):
 
 
 # %% [markdown]
+# More answers deserve more training, so the number of steps grows with the
+# budget.
+
+
+# %%
+def training_steps(budget):
+    """Steps of 64 pictures that `train_substitute` makes for a budget."""
+    return 50 + budget // 27
+
+
+def train_substitute(images, answers, seed, make_model=None, **settings):
+    """A network trained from scratch on a transfer set, in evaluation mode.
+
+    images: (B, 1, 28, 28), or what the network reads. answers: (B, c)
+    probabilities or (B,) labels; of words, its `classes_` names the outputs.
+    make_model: the network, of logits; `default_substitute` unless given. If
+    its outputs are too few, a linear layer follows, with a warning.
+    settings: of `training.fit`, whose errors it raises.
+    """
+    torch.manual_seed(seed)
+    names, answers = _numbered(answers)
+    make = make_model or partial(default_substitute, classes_in(answers))
+    model, answers = _matched(make(), images, answers)
+    model.classes_ = names
+    recipe = {"steps": training_steps(len(images)), "lr": 1.2e-2} | settings
+    return training.fit(model, images, answers, seed=seed, **recipe)
+
+
+# %% [markdown]
 # Policy, queries and training together are the whole attack.
 # The victim appears in it as `api.query` alone.
 
 
 # %%
 def knockoff(api, pool, budget, seed, make_model=None, **settings):
-    """The substitute of the random policy, a network in evaluation mode.
+    """The substitute of the random policy, in evaluation mode.
 
-    api: has `query(x)`. pool: (n, 1, 28, 28) pixels in [0, 1], or rows as the
-    network of `make_model` reads them. budget: queries, from 1 to n, all of
-    which are spent. seed: of the draw, the first weights and the batches.
-    make_model, settings: of `train_substitute`.
-
-    Raises before a query is billed: `ValueError` for a budget above n and for
-    rows that are not as above, and whatever the network raises when it reads
-    the drawn rows. What `api.query` refuses is not billed either.
+    api: has `query(x)`. pool: (n, 1, 28, 28) pixels from 0 to 1, or what the
+    network reads. budget: queries, 1 to n, all spent. seed: of draw, weights
+    and batches. The rest: of `train_substitute`. Raises, with nothing billed,
+    `ValueError` for other budgets and pools, and what the network raises.
     Source: Orekondy et al. (2019), the policy called random.
     """
     drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
-    images = pool[drawn]
-    _rehearse(images, make_model)
+    _rehearse(images := pool[drawn], make_model)
     answers = api.query(images)
     return train_substitute(images, answers, seed, make_model, **settings)
 
@@ -457,8 +448,7 @@ Markdown(
 # %%
 def attack(api, exam, pool, budget, seed, make_model=None):
     """One billed attack: the judge's scores, and the ledger's entry."""
-    recipe = patiently(budget)
-    model = knockoff(api, pool, budget, seed, make_model, **recipe)
+    model = knockoff(api, pool, budget, seed, make_model, **patiently(budget))
     bill = {"queries": api.ledger.queries, "cost": api.ledger.cost}
     return judge(model, exam) | bill
 
@@ -1294,8 +1284,6 @@ claims.add(
     low=-4.0,
     high=4.0,
 )
-
-# %% tags=["hide-input"]
 claims.add(
     "adaptive: largest move of a root probability, mean",
     np.abs(policies[:, -1] - policies[:, 0]).max(axis=1).mean(),
