@@ -1,4 +1,10 @@
-"""Fit a torch classifier on labels or on probabilities, and ask it."""
+"""Fit a torch classifier on labels or on probabilities, and ask it.
+
+Rows reach a network as float32 numbers. Where its first layer is an embedding
+(the first of its modules without children is an `nn.Embedding` or an
+`nn.EmbeddingBag`) they reach it as whole numbers of type long, in training
+and in prediction alike, since an embedding looks up the rows of a table.
+"""
 
 from collections.abc import Callable
 
@@ -32,15 +38,17 @@ def fit(
     AdamW under a one-cycle schedule that peaks at `lr`; the rows are
     shuffled anew in every pass.
 
-    x: (n, ...) rows. y: (n,) class numbers, or (n, c) probabilities, for
-    which the loss is the soft cross-entropy
-    `-sum_k y_k log softmax(model(x))_k`. augment: maps a batch to a changed
-    batch. Returns the model, in evaluation mode.
+    x: (n, ...) rows; whole numbers where the first layer of the model is an
+    embedding. y: (n,) class numbers, or (n, c) probabilities, for which the
+    loss is the soft cross-entropy `-sum_k y_k log softmax(model(x))_k`.
+    augment: maps a batch to a changed batch. Neither x nor y is changed.
+    Returns the model, in evaluation mode.
 
-    Raises `ValueError` where x and y differ in length, are empty, or hold
-    values that are not finite.
+    Raises `ValueError`, before the model is touched, where x and y differ in
+    length, are empty, hold values that are not finite, or where an embedding
+    would meet numbers that are not whole.
     """
-    inputs, targets = _tensors(x, y)
+    inputs, targets = _tensors(model, x, y)
     model.to(DEVICE).train()
     if inputs.dim() == 4:  # about twice as fast on a CPU
         model.to(memory_format=torch.channels_last)
@@ -65,7 +73,7 @@ def fit(
     return model.eval()
 
 
-def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+def _tensors(model: nn.Module, x, y) -> tuple[Tensor, Tensor]:
     x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(
@@ -76,17 +84,40 @@ def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
         raise ValueError(
             "x or y holds NaN or infinite values: drop those rows"
         )
-    targets = torch.as_tensor(y)
+    targets = _tensor(y)
     if targets.dim() == 2:
         targets = targets.float()
     elif targets.is_floating_point():
         raise ValueError("one-dimensional y must hold whole class numbers")
     else:
         targets = targets.long()
-    inputs = torch.as_tensor(x, dtype=torch.float32)
+    inputs = _inputs(model, x)
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return inputs, targets
+
+
+def _inputs(model: nn.Module, x) -> Tensor:
+    """The rows x in the type that the model's first layer reads."""
+    first = next(m for m in model.modules() if not list(m.children()))
+    if not isinstance(first, (nn.Embedding, nn.EmbeddingBag)):
+        return _tensor(x, dtype=torch.float32)
+    x = np.asarray(x)
+    broken = np.flatnonzero((x % 1 != 0).any(axis=tuple(range(1, x.ndim))))
+    if len(broken):
+        raise ValueError(
+            "the model's first layer is an embedding, which reads whole "
+            f"numbers, and {len(broken)} rows of x hold others, the first of "
+            f"them row {broken[0]}: pass token numbers 0, 1, 2, ..., or a "
+            "model that begins with another layer"
+        )
+    return _tensor(x, dtype=torch.long)
+
+
+def _tensor(values, dtype: torch.dtype | None = None) -> Tensor:
+    """The values as a tensor; of a read-only array a copy is made."""
+    values = np.require(values, requirements="W")
+    return torch.as_tensor(values, dtype=dtype)
 
 
 def _batches(n: int, size: int, rng: torch.Generator):
@@ -104,9 +135,14 @@ def _batches(n: int, size: int, rng: torch.Generator):
 def predict_proba(
     model: nn.Module, x: np.ndarray, batch_size: int = 500
 ) -> np.ndarray:
-    """The softmax of the model's logits: (n, c) float64 rows that sum to 1."""
+    """The softmax of the model's logits: (n, c) float64 rows that sum to 1.
+
+    x: (n, ...) rows, as `fit` takes them. Raises `ValueError` where they hold
+    values that are not finite, or where an embedding would meet numbers that
+    are not whole.
+    """
     model.eval()
-    inputs = torch.as_tensor(np.asarray(x), dtype=torch.float32)
+    inputs = _inputs(model, x)
     if not inputs.isfinite().all():
         raise ValueError("x holds NaN or infinite values: drop those rows")
     answers = [

@@ -44,6 +44,7 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
     )
 
 # %% tags=["hide-input"]
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -219,6 +220,7 @@ def random_policy(pool_size, budget, rng):
 # The attacker does not know the victim's architecture and takes one that is
 # rich enough and quick to train: a convolutional network with batch
 # normalisation.
+# The cell ends with the number of its weights.
 
 
 # %%
@@ -232,8 +234,59 @@ def default_substitute(classes=10):
     )
 
 
+print(f"{sum(p.numel() for p in default_substitute().parameters()):,} weights")
+
 # %% [markdown]
 # How many classes there are is read off the answers.
+# A network of somebody else's may have too few outputs for them, and labels
+# may be words; both show when the answers are paid, so that neither may be a
+# reason to stop.
+# The next cell makes them fit; what can be tried before, whether the network
+# reads the pictures at all, it tries before.
+
+
+# %% tags=["hide-input"]
+def classes_in(answers):
+    """How many classes answers speak of, probabilities (B, c) or labels."""
+    shape = np.shape(answers)
+    return shape[1] if len(shape) == 2 else int(np.max(answers)) + 1
+
+
+def _numbered(answers):
+    """The names of labels that are no places, or None; answers in numbers."""
+    answers = np.asarray(answers)
+    places = answers.dtype.kind in "iu" and answers.min() >= 0
+    if answers.ndim == 2 or places:
+        return None, answers
+    return np.unique(answers, return_inverse=True)
+
+
+def _matched(model, images, answers):
+    """A network and answers of equally many classes."""
+    model, classes = model.to(training.DEVICE), classes_in(answers)
+    outputs = training.predict_proba(model, images[:1]).shape[1]
+    if outputs < classes:
+        warnings.warn(
+            f"the network has {outputs} outputs and the answers speak of "
+            f"{classes} classes: a linear layer from {outputs} to {classes} "
+            f"was put behind it; let make_model give it {classes} outputs",
+            stacklevel=3,
+        )
+        model = nn.Sequential(model, nn.Linear(outputs, classes))
+    elif answers.ndim == 2:
+        answers = np.pad(answers, ((0, 0), (0, outputs - classes)))
+    return model, answers
+
+
+def _rehearse(images, make_model):
+    """Let the network read the images, so that it fails before a query."""
+    if make_model is None:
+        checks.rows(images[:1], 1, 28, 28, name="the pool")
+    else:
+        training.predict_proba(make_model().to(training.DEVICE), images)
+
+
+# %% [markdown]
 # More answers deserve more training, so the number of steps grows with the
 # budget.
 
@@ -244,24 +297,22 @@ def training_steps(budget):
     return 50 + budget // 27
 
 
-def classes_in(answers):
-    """How many classes answers speak of, probabilities (B, c) or labels."""
-    shape = np.shape(answers)
-    return shape[1] if len(shape) == 2 else int(np.max(answers)) + 1
-
-
 def train_substitute(images, answers, seed, make_model=None, **settings):
-    """A substitute trained from scratch on a transfer set.
+    """A network trained from scratch on a transfer set, in evaluation mode.
 
-    images: (B, 1, 28, 28). answers: (B, c) probabilities, or (B,) labels.
-    make_model: builds the network, `default_substitute` unless given; its
-    output are logits. settings: of `training.fit`, such as `steps`, in place
-    of `training_steps` steps with a rate of at most 1.2e-2.
+    images: (B, 1, 28, 28), or what the network reads. answers: (B, c)
+    probabilities or (B,) labels; of words, its `classes_` names the outputs.
+    make_model: the network, of logits; `default_substitute` unless given. If
+    its outputs are too few, a linear layer follows, with a warning.
+    settings: of `training.fit`, whose errors it raises.
     """
     torch.manual_seed(seed)
+    names, answers = _numbered(answers)
     make = make_model or partial(default_substitute, classes_in(answers))
+    model, answers = _matched(make(), images, answers)
+    model.classes_ = names
     recipe = {"steps": training_steps(len(images)), "lr": 1.2e-2} | settings
-    return training.fit(make(), images, answers, seed=seed, **recipe)
+    return training.fit(model, images, answers, seed=seed, **recipe)
 
 
 # %% [markdown]
@@ -271,15 +322,18 @@ def train_substitute(images, answers, seed, make_model=None, **settings):
 
 # %%
 def knockoff(api, pool, budget, seed, make_model=None, **settings):
-    """The substitute of the random policy. Source: Orekondy et al. (2019).
+    """The substitute of the random policy, in evaluation mode.
 
-    api: has `query(x)`. pool: (n, 1, 28, 28), or as `make_model` needs it.
-    settings: of `train_substitute`."""
-    if make_model is None:
-        checks.rows(pool[:1], 1, 28, 28, name="the pool")
+    api: has `query(x)`. pool: (n, 1, 28, 28) pixels from 0 to 1, or what the
+    network reads. budget: queries, 1 to n, all spent. seed: of draw, weights
+    and batches. The rest: of `train_substitute`. Raises, with nothing billed,
+    `ValueError` for other budgets and pools, and what the network raises.
+    Source: Orekondy et al. (2019), the policy called random.
+    """
     drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
-    answers = api.query(pool[drawn])
-    return train_substitute(pool[drawn], answers, seed, make_model, **settings)
+    _rehearse(images := pool[drawn], make_model)
+    answers = api.query(images)
+    return train_substitute(images, answers, seed, make_model, **settings)
 
 
 # %% [markdown]
@@ -394,8 +448,7 @@ Markdown(
 # %%
 def attack(api, exam, pool, budget, seed, make_model=None):
     """One billed attack: the judge's scores, and the ledger's entry."""
-    recipe = patiently(budget)
-    model = knockoff(api, pool, budget, seed, make_model, **recipe)
+    model = knockoff(api, pool, budget, seed, make_model, **patiently(budget))
     bill = {"queries": api.ledger.queries, "cost": api.ledger.cost}
     return judge(model, exam) | bill
 
@@ -803,8 +856,9 @@ def adaptive_policy(
     as leaves. rewards: names in `REWARDS`. rate: of the bandits, 0 or more.
     Spends `budget` queries. Returns (images, answers, trace); trace holds
     for each query its path of names, its reward, and the root's policy
-    before it. Labels count as one-hot probabilities. Source: Orekondy et al.
-    (2019), the policy called adaptive.
+    before it. Labels count as one-hot probabilities, and are returned so;
+    words are returned as words. Raises `ValueError` before the first query.
+    Source: Orekondy et al. (2019), the policy called adaptive.
     """
     _check_adaptive(pool, groups, budget, rewards, batch, rate)
     rng = np.random.default_rng(seed)
@@ -821,7 +875,7 @@ def adaptive_policy(
         for (_, path), r in zip(drawn, earned, strict=True):
             state.teach(path, r)
         taken += numbers
-    return pool[taken], state.answers, state.trace
+    return pool[taken], state.heard(), state.trace
 
 
 # %% [markdown]
@@ -836,14 +890,31 @@ class _State:
     def __init__(self, rewards, rate):
         self.scales = {name: RewardScale() for name in rewards}
         self.answers, self.rate = np.empty((0, 0)), rate
-        self.rewards, self.trace = [], []
+        self.rewards, self.trace, self.words = [], [], []
 
     def hear(self, answers):
-        """Answers as rows (n, c); what was heard before gets c columns."""
+        """Answers as rows (n, c); what was heard before gets c columns.
+
+        A word is numbered when it is first heard. c is 2 at least: the first
+        batch of labels may be all alike.
+        """
         known = self.answers.shape[1]
-        classes = max(known, classes_in(answers))
+        names, answers = _numbered(answers)
+        if self.words and names is None:
+            names, answers = np.unique(answers, return_inverse=True)
+        if names is not None:
+            self.words = self.words or list(range(known))
+            self.words += [w for w in names if w not in self.words]
+            answers = np.array([self.words.index(w) for w in names])[answers]
+        classes = max(known, classes_in(answers), 2)
         self.answers = np.pad(self.answers, ((0, 0), (0, classes - known)))
         return metrics.as_probabilities(answers, classes)
+
+    def heard(self):
+        """All answers: words where words were heard, else rows (B, c)."""
+        if self.words:
+            return np.array(self.words)[self.answers.argmax(axis=1)]
+        return self.answers
 
     def reward(self, answers, guesses):
         """The mean of the chosen rewards, each scaled to [0, 1]."""
@@ -1213,8 +1284,6 @@ claims.add(
     low=-4.0,
     high=4.0,
 )
-
-# %% tags=["hide-input"]
 claims.add(
     "adaptive: largest move of a root probability, mean",
     np.abs(policies[:, -1] - policies[:, 0]).max(axis=1).mean(),

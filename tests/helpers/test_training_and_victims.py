@@ -149,6 +149,89 @@ def test_predict_proba_refuses_rows_that_are_not_finite():
         training.predict_proba(linear(), [[0.0, np.nan]])
 
 
+class Tagger(nn.Module):
+    """Token numbers (n, 6) below 20, an embedding, and three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(20, 4)
+        self.out = nn.Linear(24, 3)
+
+    def forward(self, tokens):
+        assert tokens.dtype == torch.long
+        return self.out(self.words(tokens).flatten(1))
+
+
+EMBEDDED = {
+    "in a module": Tagger,
+    "a bag, nested": lambda: nn.Sequential(
+        nn.Sequential(nn.EmbeddingBag(20, 4), nn.ReLU()), nn.Linear(4, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("make", EMBEDDED.values(), ids=EMBEDDED)
+def test_an_embedding_in_front_reads_whole_numbers(make, kind):
+    tokens = np.random.default_rng(0).integers(0, 20, (300, 6))
+    y = (tokens[:, 0] // 7).astype(int)
+    torch.manual_seed(0)
+    model = training.fit(make(), tokens, y, steps=60, lr=0.05)
+    torch.manual_seed(0)
+    again = training.fit(make(), tokens.astype(kind), y, steps=60, lr=0.05)
+    assert torch.equal(weights(model), weights(again))
+    np.testing.assert_array_equal(
+        training.predict_proba(model, tokens),
+        training.predict_proba(again, tokens.astype(kind)),
+    )
+    answer = training.predict_proba(model, tokens).argmax(1)
+    assert (answer == y).mean() > 0.5
+
+
+@pytest.mark.parametrize("ask", ["fit", "predict_proba"])
+def test_an_embedding_refuses_numbers_that_are_not_whole(ask):
+    model = Tagger()
+    before = weights(model)
+    x = np.ones((5, 6))
+    x[2, 3] = x[4, 0] = 0.5
+    what = (x, np.zeros(5, int)) if ask == "fit" else (x,)
+    with pytest.raises(ValueError, match="2 rows.*row 2: pass token numbers"):
+        getattr(training, ask)(model, *what)
+    assert torch.equal(weights(model), before)
+
+
+def test_an_embedding_further_back_changes_nothing():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.numbers, self.kinds = nn.Linear(1, 2), nn.Embedding(3, 2)
+
+        def forward(self, x):
+            assert x.dtype == torch.float32
+            return self.numbers(x[:, :1]) + self.kinds(x[:, 1].long())
+
+    x = np.array([[0.5, 1], [0.2, 2], [0.1, 0]])
+    model = training.fit(Late(), x, [0, 1, 0], steps=4)
+    assert training.predict_proba(model, x).shape == (3, 2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_arrays_that_must_not_be_written_to_are_copied_quietly(kind):
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype(kind)
+    y, p = np.arange(40) % 2, np.eye(2, dtype=kind)[np.arange(40) % 2]
+    for array in (x, y, p):
+        array.flags.writeable = False
+    for answers in (y, p):
+        model = training.fit(linear(), x, answers, steps=5)
+        same = training.fit(linear(), x.copy(), answers.copy(), steps=5)
+        assert torch.equal(weights(model), weights(same))
+        np.testing.assert_array_equal(
+            training.predict_proba(model, x),
+            training.predict_proba(model, x.copy()),
+        )
+
+
 def test_lenet_reads_digits_and_answers_logits():
     model = models.lenet(width=4, hidden=8, classes=7)
     assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 7)

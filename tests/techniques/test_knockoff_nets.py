@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from mexutils import BudgetExceeded, PredictionAPI, datasets, load_chapter
+from mexutils import (
+    BudgetExceeded,
+    PredictionAPI,
+    datasets,
+    load_chapter,
+    metrics,
+    training,
+)
 
 knockoff_nets = load_chapter("attacks/knockoff_nets")
 
@@ -119,6 +126,130 @@ def test_the_copy_has_as_many_classes_as_the_answers(pool, groups, returns):
     if returns == "label":
         heard = np.eye(answers.shape[1])[heard.argmax(axis=1)]
     np.testing.assert_allclose(answers, heard)
+
+
+def few_outputs():
+    return torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(784, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 4),
+    )
+
+
+def many_outputs():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 40))
+
+
+@pytest.mark.parametrize(
+    ("returns", "classes"), [("probabilities", 10), ("label", 5)]
+)
+def test_a_network_with_few_outputs_gets_a_layer_for_the_rest(
+    pool, returns, classes
+):
+    api = PredictionAPI(brightness, returns=returns)
+    with pytest.warns(UserWarning, match=f"4 outputs.*{classes} classes"):
+        model = knockoff_nets.knockoff(api, pool.x, 300, 0, few_outputs)
+    guess = training.predict_proba(model, pool.x)
+    assert guess.shape == (400, classes)
+    assert metrics.fidelity(guess, brightness(pool.x)) > 0.6
+    assert api.ledger.queries == 300
+
+
+@pytest.mark.parametrize("returns", ["probabilities", "label"])
+def test_outputs_beyond_the_classes_stay_unlikely(pool, returns):
+    api = PredictionAPI(brightness, returns=returns)
+    model = knockoff_nets.knockoff(api, pool.x, 300, 0, many_outputs)
+    guess = training.predict_proba(model, pool.x)
+    assert guess.shape == (400, 40)
+    assert guess[:, 10:].sum(axis=1).mean() < 0.05
+    assert metrics.fidelity(guess[:, :10], brightness(pool.x)) > 0.6
+
+
+WORDS = np.array([f"class {letter}" for letter in "jihgfedcba"])
+
+
+def test_labels_in_words_are_learnt_under_their_names(pool):
+    api = PredictionAPI(brightness, returns="label", classes=WORDS)
+    model = knockoff_nets.knockoff(api, pool.x, 400, seed=0)
+    assert set(model.classes_) <= set(WORDS)
+    guess = training.predict_proba(model, pool.x)
+    named = model.classes_[guess.argmax(axis=1)]
+    assert metrics.fidelity(named, api.query(pool.x)) > 0.8
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("classes", [WORDS, np.arange(10) - 2, None])
+def test_the_adaptive_policy_takes_labels_of_any_name(
+    pool, groups, batch, classes
+):
+    plain = PredictionAPI(brightness, returns="label")
+    arguments = pool.x, groups, 60, 0, ("certainty",), batch
+    same, _, _ = knockoff_nets.adaptive_policy(plain, *arguments)
+    api = PredictionAPI(brightness, returns="label", classes=classes)
+    images, answers, _ = knockoff_nets.adaptive_policy(api, *arguments)
+    np.testing.assert_array_equal(images, same)
+    if classes is None:
+        answers = answers.argmax(axis=1)
+    np.testing.assert_array_equal(answers, api.query(images))
+    if classes is WORDS:
+        model = knockoff_nets.train_substitute(images, answers, 0, steps=3)
+        assert set(model.classes_) == set(answers)
+
+
+def test_a_first_batch_of_one_class_is_no_reason_to_stop(pool, groups):
+    api = PredictionAPI(
+        lambda x: np.tile([1.0, 0.0, 0.0], (len(x), 1)), returns="label"
+    )
+    _, answers, _ = knockoff_nets.adaptive_policy(
+        api, pool.x, groups, 20, seed=0
+    )
+    np.testing.assert_array_equal(answers, np.tile([1.0, 0.0], (20, 1)))
+
+
+class Bag(torch.nn.Module):
+    """A network over token numbers, (n, length) whole numbers below 30."""
+
+    def __init__(self, words=30):
+        super().__init__()
+        self.words = torch.nn.EmbeddingBag(words, 8)
+        self.out = torch.nn.Linear(8, 3)
+
+    def forward(self, tokens):
+        return self.out(self.words(tokens))
+
+
+def third_of_the_words(tokens):
+    """A victim whose class says which third most of the tokens are from."""
+    thirds = np.stack([(np.asarray(tokens) // 10 == k) for k in range(3)], 2)
+    return (thirds.sum(axis=1) + 0.01) / (tokens.shape[1] + 0.03)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_rows_of_token_numbers_are_learnt_by_an_embedding(kind):
+    tokens = np.random.default_rng(0).integers(0, 30, (600, 12)).astype(kind)
+    api = PredictionAPI(third_of_the_words)
+    model = knockoff_nets.knockoff(api, tokens, 400, 0, Bag, steps=300)
+    guess = training.predict_proba(model, tokens)
+    assert metrics.fidelity(guess, third_of_the_words(tokens)) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("pool", "make_model", "error", "words"),
+    [
+        (np.full((20, 12), 0.5), Bag, ValueError, "whole numbers"),
+        (np.full((20, 12), 40), Bag, RuntimeError, "range"),
+        (np.ones((20, 1, 5, 5)), few_outputs, RuntimeError, "shapes"),
+    ],
+    ids=["fractions for an embedding", "unknown word", "another size"],
+)
+def test_what_the_network_cannot_read_is_never_paid(
+    pool, make_model, error, words
+):
+    api = PredictionAPI(lambda x: np.full((len(x), 3), 1 / 3))
+    with pytest.raises(error, match=words):
+        knockoff_nets.knockoff(api, pool, 10, 0, make_model)
+    assert api.ledger.queries == 0
 
 
 def test_a_label_heard_late_leaves_what_was_learnt(pool):

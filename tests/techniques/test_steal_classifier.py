@@ -125,6 +125,10 @@ def test_among_equal_thresholds_the_one_nearest_one_half_is_taken():
     p, answers = [0.1, 0.2, 0.3, 0.9], [0, 0, 1, 1]
     assert chapter.tune_threshold(p, answers) == pytest.approx(0.25)
     assert chapter.tune_threshold([0.1, 0.9], [0, 1]) == 0.5
+    # every threshold between two scores has d_max = 1/2
+    p, answers = np.array([0.1, 0.2, 0.4, 0.45]), [0, 1, 0, 1]
+    assert chapter.tune_threshold(p, answers) == pytest.approx(0.425)
+    assert chapter.tune_threshold(p + 0.45, answers) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -302,6 +306,14 @@ def test_a_service_that_reads_text_is_robbed_by_text_alone():
 def test_the_most_uncertain_come_first():
     p = [0.9, 0.45, 0.1, 0.52, 0.5]
     assert chapter.most_uncertain(p, 3).tolist() == [4, 3, 1]
+
+
+def test_certainty_is_the_distance_from_one_half():
+    def given(x):
+        return np.stack([1 - x[:, 0], x[:, 0]], axis=1)
+
+    found = chapter.certainty(given, np.array([[0.5], [0.2], [1.0]]))
+    np.testing.assert_allclose(found, [0, 0.3, 0.5])
 
 
 def test_a_round_takes_the_uncertain_and_some_others(pool):

@@ -64,6 +64,19 @@ def test_calls_are_interleaved_and_none_is_made_twice_in_a_row():
     assert len(np.unique(made, axis=0)) > 10
 
 
+def test_the_first_rounds_are_thrown_away(monkeypatch):
+    """The k-th query takes k seconds."""
+    now, made = SimpleNamespace(at=0), itertools.count(1)
+    clock = SimpleNamespace(perf_counter=lambda: now.at)
+    monkeypatch.setattr(steal_nn, "time", clock)
+
+    def call(row):
+        now.at += next(made)
+
+    taken = steal_nn.latencies([call], np.zeros((1, 2)), 4, seed=0)
+    np.testing.assert_array_equal(taken, [steal_nn.WARM_UP + np.arange(1, 5)])
+
+
 def test_each_query_draws_its_row():
     sent = []
     steal_nn.latencies([sent.append], np.arange(20.0)[:, None], 100, seed=0)
@@ -663,7 +676,7 @@ def test_distillation_follows_probabilities_and_labels():
 def test_distillation_keeps_the_probabilities():
     x = np.random.default_rng(0).uniform(-1, 1, (100, 4))
     answers = np.tile([0.6, 0.4, *[0.0] * 8], (100, 1))
-    net = steal_nn.distil([(8, "tanh")], x, answers, seed=0)
+    net = steal_nn.distil([(8, "tanh")], x, answers, seed=0, steps=300)
     np.testing.assert_allclose(steal_nn.service(net)(x), answers, atol=0.1)
 
 
