@@ -537,15 +537,6 @@ def test_what_a_doubling_adds_is_paired_over_seeds():
         assert tuple(gain) == pytest.approx((expected,) * 3)
 
 
-def test_the_two_substitutes_differ_in_their_normalisation():
-    layers = [[type(m) for m in net()] for net in (prada.HALF, prada.PLAIN)]
-    assert [nn.BatchNorm2d in types for types in layers] == [True, False]
-    assert [len(types) for types in layers] == [12, 12]
-    x = np.zeros((2, 1, 28, 28), np.float32)
-    for make in (prada.HALF, prada.PLAIN):
-        assert training.predict_proba(make(classes=7), x).shape == (2, 7)
-
-
 def test_a_victim_agrees_with_itself_and_falls_to_its_own_examples():
     market = prada.small_market(0)
     scores = prada.small_scores(market, market.victim, 0)
