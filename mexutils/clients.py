@@ -17,7 +17,8 @@ class Accounts:
     api: what is asked. names: the client names. rows: sent in one call.
 
     Calls go to the names in turn. A name that the API has blocked is dropped
-    and its call goes to the next one.
+    and its call goes to the next one; after another error, such as
+    `BudgetExceeded`, the name may ask again.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class Accounts:
                 answer = self._api.query(part, name)
             except ClientBlocked:
                 continue
+            except BaseException:
+                self._names.appendleft(name)
+                raise
             self._names.append(name)
             return answer
         raise ClientBlocked("every name of this attacker is blocked")

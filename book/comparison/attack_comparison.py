@@ -865,6 +865,10 @@ plotting.table(
 # ### StealNN and StealClassifier
 #
 # StealNN times networks of unknown depth behind an API that answers labels.
+# Its profile and the victims are timed in turns, on one machine.
+# That is an idealisation: an attacker profiles at another time, when load and
+# clock rate may differ, and [its chapter](../attacks/steal_nn.ipynb) shows
+# what is left of the depths then.
 # StealClassifier copies spam filters from labels: a linear machine and a
 # network.
 

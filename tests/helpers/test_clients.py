@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from mexutils import Accounts, Alarm, ClientBlocked, PredictionAPI
+from mexutils import (
+    Accounts,
+    Alarm,
+    BudgetExceeded,
+    ClientBlocked,
+    PredictionAPI,
+)
 from mexutils.clients import LabelAndConfidence
 
 ROWS = np.linspace(0, 1, 40).reshape(20, 2)
@@ -42,6 +48,16 @@ def test_names_take_turns_and_drop_the_blocked():
     np.testing.assert_allclose(heard, first_column(rows[:20]))
     assert api.ledger.accounts["a"].queries == 10
     assert api.ledger.accounts["b"].queries == 10
+
+
+def test_a_name_may_ask_again_after_a_call_that_was_too_large():
+    api = PredictionAPI(first_column, input_shape=(1,), budget=15)
+    attacker = Accounts(api, ["a", "b"], rows=20)
+    with pytest.raises(BudgetExceeded):
+        attacker.query(np.zeros((16, 1)))
+    for _ in range(2):
+        assert len(attacker.query(np.zeros((5, 1)))) == 5
+    assert [api.ledger.accounts[n].queries for n in "ab"] == [5, 5]
 
 
 def test_bad_names_are_refused():
