@@ -55,6 +55,7 @@ from scipy.special import expit, rel_entr, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from mexutils import (
     Claims,
@@ -434,9 +435,11 @@ def minimise(objective: Callable, start: np.ndarray, steps: int):
     """The point where L-BFGS stops, and the value there."""
     options = {"maxiter": steps, "maxfun": 10 * steps, "maxcor": 40}
     options |= {"ftol": 0.0, "gtol": 1e-12}
-    result = minimize(
-        objective, start, jac=True, method="L-BFGS-B", options=options
-    )
+    # On matrices as small as these, two threads take ten times as long.
+    with threadpool_limits(1, "blas"):
+        result = minimize(
+            objective, start, jac=True, method="L-BFGS-B", options=options
+        )
     return result.x, float(result.fun)
 
 

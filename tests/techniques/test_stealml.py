@@ -7,6 +7,7 @@ from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mexutils import BudgetExceeded, PredictionAPI, datasets, load_chapter
 
@@ -176,6 +177,22 @@ def test_losses_are_zero_at_the_victim_and_finite_far_away():
     for loss in (chapter.softmax_loss, chapter.ovr_loss):
         value, slope = loss(np.full((5, C), -2000.0) + 3000 * np.eye(5, C), p)
         assert np.isfinite(value) and np.isfinite(slope).all()
+
+
+def test_small_matrices_are_multiplied_by_one_thread():
+    seen = []
+
+    def objective(point):
+        seen.extend(
+            pool["num_threads"]
+            for pool in threadpool_info()
+            if pool["user_api"] == "blas"
+        )
+        return (point**2).sum(), 2 * point
+
+    with threadpool_limits(2, "blas"):
+        chapter.minimise(objective, np.ones(3), 1)
+    assert seen and set(seen) == {1}
 
 
 def test_network_is_recovered_and_matched():
