@@ -36,6 +36,11 @@ class Accounts:
         self._sent: list[np.ndarray] = []
         self._heard: list[np.ndarray] = []
 
+    @property
+    def returns(self) -> str:
+        """What the API answers: its `returns`."""
+        return self._api.returns
+
     def query(self, x) -> np.ndarray:
         """The answers to the rows x, as `PredictionAPI.query` gives them.
 

@@ -159,9 +159,22 @@ def with_one(x) -> np.ndarray:
 
 # %% [markdown]
 # An answer of exactly 0 or 1 has no logarithm, and the error says so.
+# An API that says beforehand that it sells less than probabilities is not
+# asked at all.
 
 
 # %%
+def ask_probabilities(api, x) -> np.ndarray:
+    """The answers (n, c); `ValueError`, unasked, where they hold no logs."""
+    returns = getattr(api, "returns", "probabilities")
+    if returns != "probabilities":
+        raise ValueError(
+            f"the API returns {returns}, and equations need probabilities: "
+            "labels alone are for attacks/stealml_labels"
+        )
+    return api.query(x)
+
+
 def log_probabilities(answers: np.ndarray) -> np.ndarray:
     """Logarithms of the answers; `ValueError` where one of them is 0."""
     lost = int((answers <= 0).any(axis=1).sum())
@@ -189,7 +202,7 @@ def solve_binary(api, x) -> np.ndarray:
     Source: Tramèr et al. (2016), section 4.1.
     """
     rows = with_one(x)
-    logs = log_probabilities(api.query(rows[:, :-1]))
+    logs = log_probabilities(ask_probabilities(api, rows[:, :-1]))
     if logs.shape[1] != 2:
         raise ValueError(f"{logs.shape[1]} classes: use solve_softmax")
     # ln p / (1 - p) = w x + beta
@@ -301,7 +314,7 @@ def solve_softmax(api, x) -> np.ndarray:
     `ValueError` as `solve_binary` does.
     """
     rows = with_one(x)
-    logs = log_probabilities(api.query(rows[:, :-1]))
+    logs = log_probabilities(ask_probabilities(api, rows[:, :-1]))
     # ln p_i / p_0 = (w_i - w_0) x + (beta_i - beta_0)
     return np.linalg.lstsq(rows, logs - logs[:, :1], rcond=None)[0].T
 
@@ -578,7 +591,7 @@ def solve_ovr(api, x, steps: int = 100) -> np.ndarray:
     x: (q, d) rows to query. Raises `ValueError` as `solve_binary` does.
     """
     x = checks.rows(x)
-    return fit_ovr(x, api.query(x), steps)
+    return fit_ovr(x, ask_probabilities(api, x), steps)
 
 
 def ovr_answers(theta: np.ndarray, x) -> np.ndarray:

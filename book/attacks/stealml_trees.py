@@ -58,7 +58,7 @@ from mexutils import (
     metrics,
     plotting,
 )
-from mexutils.clients import LabelAndConfidence
+from mexutils.clients import Accounts, LabelAndConfidence
 from mexutils.notebook import Markdown, display
 from mexutils.runs import of_shares
 from mexutils.trees import class_shares
@@ -252,8 +252,8 @@ class Remembered:
 
 # %%
 def leaf_oracle(oracle):
-    """The oracle; a `PredictionAPI` so that it answers as one."""
-    if not isinstance(oracle, PredictionAPI):
+    """The oracle; an ordinary API so that it answers as one."""
+    if not isinstance(oracle, PredictionAPI | Accounts):
         return oracle
     if oracle.returns == "label":
         raise ValueError(
@@ -714,7 +714,7 @@ def first_rows(oracle, low, high) -> np.ndarray:
     Leaves of an ordinary tree are often pure and answer alike, so that a
     search from one row may never see some of them.
     """
-    n = 50 if isinstance(oracle, PredictionAPI) else 0
+    n = 50 if isinstance(oracle, PredictionAPI | Accounts) else 0
     more = np.random.default_rng(0).uniform(low, high, (n, len(low)))
     return np.vstack([(low + high) / 2, more])
 

@@ -369,6 +369,19 @@ def test_unusable_rows_cost_nothing(x, binary, multi):
         assert api.rows == 0
 
 
+@pytest.mark.parametrize("returns", ["label", "top-1"])
+def test_an_api_without_probabilities_is_not_asked(returns, multi):
+    api = PredictionAPI(multi.predict_proba, returns=returns)
+    for solve in (
+        chapter.solve_binary,
+        chapter.solve_softmax,
+        chapter.solve_ovr,
+    ):
+        with pytest.raises(ValueError, match="needs? probabilities"):
+            solve(api, table(40)[0])
+    assert api.ledger.queries == 0
+
+
 def test_lost_logarithms_are_named(multi):
     api = OnlyQuery(lambda x: multi.predict_proba(x).round(1))
     with pytest.raises(ValueError, match="fit_softmax"):

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from mexutils import BudgetExceeded, PredictionAPI, datasets, load_chapter
-from mexutils.clients import LabelAndConfidence
+from mexutils.clients import Accounts, LabelAndConfidence
 
 chapter = load_chapter("attacks/stealml_trees")
 
@@ -320,6 +320,18 @@ def test_the_ordinary_api_is_an_oracle_for_complete_rows(low_tree):
         with pytest.raises(ValueError, match="complete rows"):
             attack(api, *ends, **options)
     assert api.ledger.queries <= spent + 1
+
+
+def test_several_names_hear_what_one_hears(low_tree):
+    ends, boxes = (-np.ones(4), np.ones(4)), []
+    for names in (None, ["a", "b"]):
+        api = PredictionAPI(low_tree.predict_proba)
+        asked = api if names is None else Accounts(api, names)
+        boxes.append(chapter.tree_bottom_up(asked, *ends))
+    assert [box.answer for box in boxes[0]] == [b.answer for b in boxes[1]]
+    api = PredictionAPI(low_tree.predict_proba, returns="label")
+    with pytest.raises(ValueError, match="LabelAndConfidence"):
+        chapter.tree_bottom_up(Accounts(api), *ends)
 
 
 def test_labels_alone_are_refused_with_a_remedy(low_tree):
