@@ -18,6 +18,7 @@ PART: "toolbox" for 3 and 4 alone.
 import os
 import sys
 import time
+from functools import partial
 
 os.environ.setdefault("CI", "1")  # no progress bars
 
@@ -112,20 +113,27 @@ def plain_run(victim, pool, budget):
         schedule.step()
 
 
+def art_classifier(model, optimizer):
+    """The network as the toolbox wants it. optimizer: of its parameters."""
+    from art.estimators.classification import PyTorchClassifier
+
+    return PyTorchClassifier(
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=(1, 28, 28),
+        nb_classes=10,
+        optimizer=optimizer(model.parameters()),
+        device_type="cpu",
+    )
+
+
 def art_adaptive(victim, pool):
     """The toolbox's adaptive attack with its defaults, as a function."""
     from art.attacks.extraction import KnockoffNets
-    from art.estimators.classification import PyTorchClassifier
 
-    def classifier(model):
-        return PyTorchClassifier(
-            model,
-            loss=nn.CrossEntropyLoss(),
-            input_shape=(1, 28, 28),
-            nb_classes=10,
-            optimizer=torch.optim.SGD(model.parameters(), 0.02),
-            device_type="cpu",
-        )
+    classifier = partial(
+        art_classifier, optimizer=partial(torch.optim.SGD, lr=0.02)
+    )
 
     def run():
         model = nn.Sequential(victim, nn.Softmax(1)).eval()
@@ -149,17 +157,10 @@ def art_random(victim, images, whole, batch):
     in a step.
     """
     from art.attacks.extraction import KnockoffNets
-    from art.estimators.classification import PyTorchClassifier
 
-    def classifier(model):
-        return PyTorchClassifier(
-            model,
-            loss=nn.CrossEntropyLoss(),
-            input_shape=(1, 28, 28),
-            nb_classes=10,
-            optimizer=torch.optim.Adam(model.parameters(), ART_RATE),
-            device_type="cpu",
-        )
+    classifier = partial(
+        art_classifier, optimizer=partial(torch.optim.Adam, lr=ART_RATE)
+    )
 
     def run(seed):
         torch.manual_seed(seed)

@@ -86,8 +86,10 @@ def _in_what_follows(first: ModuleType, name: str):
             module = importlib.import_module(
                 f"{first.__name__.removesuffix(path.stem)}{other.stem}"
             )
-            if name in vars(module):
-                return vars(module)[name]
+            found = vars(module).get(name)
+            home = getattr(found, "__module__", None)
+            if home == module.__name__ or (name.isupper() and found):
+                return found
     raise AttributeError(f"the chapter {path.stem} defines no {name!r}")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mexutils import checks
 from mexutils.models import lenet
 from mexutils.notebook import progress
 
@@ -45,9 +46,12 @@ def fit(
     Returns the model, in evaluation mode.
 
     Raises `ValueError`, before the model is touched, where x and y differ in
-    length, are empty, hold values that are not finite, or where an embedding
-    would meet numbers that are not whole.
+    length, are empty, hold values that are not finite, where an embedding
+    would meet numbers that are not whole, and for other numbers of steps or
+    rows than whole ones above 0.
     """
+    steps = checks.whole("steps", steps, 1)
+    batch_size = checks.whole("batch_size", batch_size, 1)
     inputs, targets = _tensors(model, x, y)
     model.to(DEVICE).train()
     if inputs.dim() == 4:  # about twice as fast on a CPU

@@ -278,12 +278,16 @@ def _matched(model, images, answers):
     return model, answers
 
 
-def _rehearse(images, make_model):
-    """Let the network read the images, so that it fails before a query."""
+def _rehearse(images, make_model, settings):
+    """Read all, and train a step on made-up answers: what fails is unpaid."""
     if make_model is None:
         checks.rows(images[:1], 1, 28, 28, name="the pool")
     else:
         training.predict_proba(make_model().to(training.DEVICE), images)
+    checks.whole("steps", settings.get("steps", 1), 1)
+    some, once = images[:64], settings | {"steps": 1}
+    coins = np.full((len(some), 2), 0.5)
+    train_substitute(some, coins, 0, make_model, **once)
 
 
 # %% [markdown]
@@ -331,7 +335,7 @@ def knockoff(api, pool, budget, seed, make_model=None, **settings):
     Source: Orekondy et al. (2019), the policy called random.
     """
     drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
-    _rehearse(images := pool[drawn], make_model)
+    _rehearse(images := pool[drawn], make_model, settings)
     answers = api.query(images)
     return train_substitute(images, answers, seed, make_model, **settings)
 

@@ -822,8 +822,7 @@ Markdown(
 # *Thumb* is the example of the CleverHans library: ten passes at a constant
 # rate of 0.001, folded here.
 # *By hand* is what `train_substitute` does by itself: few steps, and fewer
-# passes the more queries there are, which goes up to the survey's
-# 10,000.
+# passes the more queries there are, which goes up to the survey's 10,000.
 
 
 # %% tags=["hide-input"]

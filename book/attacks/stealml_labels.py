@@ -393,6 +393,8 @@ def lowd_meek(api, positive, negative, epsilon=5e-3, step=0.5) -> np.ndarray:
             np.abs(weights).max(),
             epsilon,
         )
+    if not weights @ away < 0:  # from label 1 to label 0 the score falls
+        raise ValueError("the victim is not linear; retrain a copy instead")
     return np.append(weights, -weights @ edge)
 
 

@@ -200,6 +200,16 @@ def test_an_embedding_refuses_numbers_that_are_not_whole(ask):
     assert torch.equal(weights(model), before)
 
 
+@pytest.mark.parametrize("bad", [0, -3, 2.5, "a"])
+@pytest.mark.parametrize("name", ["steps", "batch_size"])
+def test_other_numbers_of_steps_and_rows_are_refused(name, bad):
+    model = linear()
+    before = weights(model)
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        training.fit(model, np.ones((4, 2)), [0, 1, 0, 1], **{name: bad})
+    assert torch.equal(weights(model), before)
+
+
 def test_an_embedding_further_back_changes_nothing():
     class Late(nn.Module):
         def __init__(self):

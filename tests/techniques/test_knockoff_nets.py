@@ -252,6 +252,34 @@ def test_what_the_network_cannot_read_is_never_paid(
     assert api.ledger.queries == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size must be"),
+        ({"steps": 0}, ValueError, "steps must be"),
+        ({"stepps": 3}, TypeError, "stepps"),
+        ({"make_model": torch.nn.Sequential}, RuntimeError, "shapes cannot"),
+    ],
+)
+def test_what_the_training_cannot_do_is_never_paid(
+    pool, settings, error, words
+):
+    api = PredictionAPI(brightness)
+    with pytest.raises(error, match=words):
+        knockoff_nets.knockoff(api, pool.x, 10, 0, **settings)
+    assert api.ledger.queries == 0
+
+
+def test_a_rehearsal_leaves_no_trace(pool, monkeypatch):
+    copies = []
+    for rehearse in (knockoff_nets._rehearse, lambda *_: None):
+        monkeypatch.setattr(knockoff_nets, "_rehearse", rehearse)
+        api = PredictionAPI(brightness)
+        model = knockoff_nets.knockoff(api, pool.x, 60, 0, steps=4)
+        copies.append(training.predict_proba(model, pool.x))
+    np.testing.assert_array_equal(*copies)
+
+
 def test_a_label_heard_late_leaves_what_was_learnt(pool):
     online = knockoff_nets.OnlineSubstitute(seed=0, classes=2)
     x = torch.tensor(pool.x[:5])

@@ -108,6 +108,13 @@ def test_a_boundary_that_is_no_plane_has_an_end():
     assert api.rows < 200
 
 
+def test_a_direction_that_its_own_rows_contradict_is_refused():
+    # A small island of label 1: every axis leaves it at once.
+    api = OnlyQuery(lambda x: (np.abs(x).sum(axis=1) < 0.1).astype(int))
+    with pytest.raises(ValueError, match="not linear"):
+        chapter.lowd_meek(api, np.zeros(4), np.ones(4))
+
+
 def test_bracket_ends_whatever_it_hears():
     asked = []
 
