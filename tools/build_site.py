@@ -16,7 +16,9 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -78,9 +80,8 @@ def gather() -> None:
     for chapter in chapters():
         note = record(chapter)
         notebook = with_tables(executed(chapter), chapter, note["seconds"])
-        nbformat.write(
-            with_notice(notebook, note), SOURCE / f"{chapter}.ipynb"
-        )
+        notebook = with_notice(with_figures_apart(notebook), note)
+        nbformat.write(notebook, SOURCE / f"{chapter}.ipynb")
     (SOURCE / "scoreboard.md").write_text(scoreboard())
     (SOURCE / "stability.md").write_text(stability_page())
 
@@ -100,6 +101,39 @@ def with_tables(
             text = cell.source.replace("<!-- minutes -->", time)
             cell.source = filled(text, chapter)
     return notebook
+
+
+def with_figures_apart(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with a figure in one cell, what stands beside in others.
+
+    A caption belongs to the cell, and MyST-NB puts it under every output. The
+    new cells have no code; `joined` undoes this in what is offered.
+    """
+    notebook.cells = [part for cell in notebook.cells for part in apart(cell)]
+    return notebook
+
+
+def apart(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell, once for its pictures and once for what they stand among."""
+    captioned = "figure" in cell.metadata.get("mystnb", {})
+    if not captioned or not any(map(is_a_picture, cell.outputs)):
+        return [cell]
+    parts = []
+    for is_picture, outputs in groupby(cell.outputs, is_a_picture):
+        part = deepcopy(cell)
+        part.outputs = list(outputs)
+        if not is_picture:
+            del part.metadata["mystnb"]
+        if parts:
+            part.update(id=f"{cell.id[:50]}-{len(parts)}", source="")
+            part.metadata.update(tags=["remove-input"], goes_on=True)
+        parts.append(part)
+    return parts
+
+
+def is_a_picture(output: NotebookNode) -> bool:
+    """Whether an output of a cell is a figure."""
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
 
 
 def with_notice(notebook: NotebookNode, note: dict) -> NotebookNode:

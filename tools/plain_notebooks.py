@@ -89,6 +89,19 @@ def folded(tags: list[str]) -> dict:
     return {"jupyter": hidden, "cellView": "form"}
 
 
+def joined(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The cells, with what `with_figures_apart` took out of one back in it."""
+    whole = []
+    for cell in cells:
+        if not cell.metadata.get("goes_on"):
+            whole.append(cell)
+            continue
+        whole[-1].outputs += cell.outputs
+        if "mystnb" in cell.metadata:
+            whole[-1].metadata["mystnb"] = cell.metadata["mystnb"]
+    return whole
+
+
 def captioned(cell: NotebookNode) -> list[NotebookNode]:
     """The cell, and the caption of its figure as a cell of text."""
     figure = cell.metadata.get("mystnb", {}).get("figure", {})
@@ -103,7 +116,7 @@ def make_plain(sources: Path, bibliography: Path) -> None:
     for path in sorted(sources.rglob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         notebook.metadata.pop("papermill", None)
-        parts = [captioned(cell) for cell in notebook.cells]
+        parts = [captioned(cell) for cell in joined(notebook.cells)]
         notebook.cells = [cell for part in parts for cell in part]
         for number, cell in enumerate(notebook.cells):
             cell.id = f"cell-{number}"  # jupytext draws random ones

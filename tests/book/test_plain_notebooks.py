@@ -1,10 +1,16 @@
 """The notebooks for download: nothing that only the site understands."""
 
+import build_site
 import nbformat
 import pytest
 from conftest import ROOT
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from plain_notebooks import make_plain, reference
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+)
+from plain_notebooks import joined, make_plain, reference
 from pybtex.database import parse_file
 
 BIBLIOGRAPHY = r"""
@@ -58,6 +64,36 @@ def test_a_caption_stands_under_its_figure(made):
         "*Figure: Errors, after "
         "[Tram\u00e8r and van der Berg (2016)](https://example.com/a).*"
     )
+
+
+def test_a_caption_belongs_to_the_picture_of_its_cell_alone():
+    def shown(kind, value):
+        return new_output("display_data", {kind: value})
+
+    outputs = [
+        shown("text/markdown", "before"),
+        shown("image/png", "cGljdHVyZQ=="),
+        shown("text/html", "a table"),
+        shown("text/markdown", "after"),
+    ]
+    figure = {"figure": {"caption": "A."}, "image": {"alt": "a"}}
+    whole = new_code_cell(
+        "draw()",
+        outputs=outputs,
+        execution_count=3,
+        metadata={"tags": ["hide-input"], "mystnb": figure},
+    )
+    cells = [new_code_cell("1"), whole]
+    parts = build_site.with_figures_apart(new_notebook(cells=cells)).cells
+    assert [len(part.outputs) for part in parts] == [0, 1, 1, 2]
+    assert [part.source for part in parts] == ["1", "draw()", "", ""]
+    assert ["mystnb" in part.metadata for part in parts] == [
+        *(False, False, True, False)
+    ]
+    hidden = [part.metadata.get("tags") for part in parts]
+    assert hidden == [None, ["hide-input"], *2 * [["remove-input"]]]
+    assert len({part.id for part in parts}) == 4
+    assert joined(parts) == cells
 
 
 def test_what_the_site_folds_is_folded(made):

@@ -151,6 +151,17 @@ def test_the_words_of_a_figure_describe_it(chapter):
     assert own_file == []
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_caption_stands_under_one_figure(chapter):
+    page = (SITE / f"{chapter}.html").read_text(encoding="utf-8")
+    figures = re.findall(r"<figcaption>.*?</figcaption>", page, re.S)
+    captions = [re.sub(r"<[^>]+>|Fig\. \d+", "", f).strip() for f in figures]
+    assert captions and len(set(captions)) == len(captions)
+    images = parsed(SITE / f"{chapter}.html").images
+    drawn = [image for image in images if "_images/" in image["src"]]
+    assert len(captions) <= len(drawn)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_describes_itself(page):
     description = parsed(SITE / f"{page}.html").meta.get("description", "")
