@@ -1508,7 +1508,7 @@ caught = {
     name: sum(flags[kind, name].sum() for kind in ("letters", "test digits"))
     for name in ("axes", "gradient", "search")
 }
-for name, ends in {"axes": {"high": 0.7}, "gradient": {"low": 0.3}}.items():
+for name, ends in {"axes": {"high": 0.8}, "gradient": {"low": 0.3}}.items():
     claims.add(
         f"MNIST: zone found by the probes along {name}, of the searched",
         caught[name] / caught["search"],
