@@ -301,6 +301,8 @@ class PredictionAPI:
             )
         try:
             x = np.array(x)
+            if x.dtype == object and not any(map(_is_text, x.flat)):
+                x = x.astype(float)  # a frame of numbers of several kinds
             finite = bool(np.isfinite(x).all())
         except (TypeError, ValueError) as error:
             raise ValueError(
@@ -388,6 +390,10 @@ class PredictionAPI:
         except Exception:
             return  # it may well know the rows that clients will send
         self._checked_answer(answer, rows)
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str | bytes)
 
 
 def _parse_returns(returns: str) -> int | None:

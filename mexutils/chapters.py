@@ -12,9 +12,11 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
+from collections.abc import Iterator
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 __all__ = ["book_dir", "load_chapter"]
 
@@ -75,22 +77,43 @@ class _Definitions(importlib.machinery.SourceFileLoader):
 
     def exec_module(self, module):
         super().exec_module(module)
+        module.__doc__ = _opening(Path(module.__file__))
         module.__getattr__ = functools.partial(_in_what_follows, module)
+        module.__dir__ = functools.partial(_all_names, module)
+
+
+def _opening(path: Path) -> str:
+    """The title of a chapter and its first paragraph, where it has them."""
+    text = path.read_text(encoding="utf-8").partition("# %% [markdown]\n")[2]
+    lines = [line.removeprefix("#").strip() for line in text.splitlines()]
+    title, paragraph, *_ = [*"\n".join(lines).split("\n\n"), "", ""]
+    return f"{title.removeprefix('# ')}\n\n{paragraph}"
+
+
+def _what_follows(first: ModuleType) -> Iterator[tuple[str, Any]]:
+    """What the chapters `first_...`, which go on with `first`, define."""
+    path = Path(first.__file__)
+    for other in sorted(path.parent.glob(f"{path.stem}_*.py")):
+        module = importlib.import_module(
+            f"{first.__name__.removesuffix(path.stem)}{other.stem}"
+        )
+        for name, found in list(vars(module).items()):
+            home = getattr(found, "__module__", None)
+            if home == module.__name__ or (name.isupper() and found):
+                yield name, found
 
 
 def _in_what_follows(first: ModuleType, name: str):
-    """What a chapter `first_...`, which goes on with `first`, defines."""
-    path = Path(first.__file__)
     if not name.startswith("_"):  # not what Python asks of every module
-        for other in sorted(path.parent.glob(f"{path.stem}_*.py")):
-            module = importlib.import_module(
-                f"{first.__name__.removesuffix(path.stem)}{other.stem}"
-            )
-            found = vars(module).get(name)
-            home = getattr(found, "__module__", None)
-            if home == module.__name__ or (name.isupper() and found):
+        for other, found in _what_follows(first):
+            if other == name:
                 return found
-    raise AttributeError(f"the chapter {path.stem} defines no {name!r}")
+    stem = Path(first.__file__).stem
+    raise AttributeError(f"the chapter {stem} defines no {name!r}")
+
+
+def _all_names(first: ModuleType) -> list[str]:
+    return sorted({*vars(first), *(name for name, _ in _what_follows(first))})
 
 
 def _defines(node: ast.stmt) -> bool:

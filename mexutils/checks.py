@@ -4,7 +4,14 @@ from numbers import Real
 
 import numpy as np
 
-__all__ = ["finite", "is_finite", "probabilities", "rows", "share", "whole"]
+__all__ = [
+    "finite",
+    "is_finite",
+    "probabilities",
+    "rows",
+    "share",
+    "whole",
+]
 
 
 def finite(values) -> np.ndarray:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mexutils.api import ClientBlocked, PredictionAPI
+from mexutils import checks
+from mexutils.api import BudgetExceeded, ClientBlocked, PredictionAPI
 from mexutils.metrics import as_probabilities
 
-__all__ = ["Accounts", "LabelAndConfidence"]
+__all__ = ["Accounts", "LabelAndConfidence", "affordable"]
 
 
 class Accounts:
@@ -40,6 +41,11 @@ class Accounts:
     def returns(self) -> str:
         """What the API answers: its `returns`."""
         return self._api.returns
+
+    @property
+    def remaining(self) -> int | None:
+        """Queries left in the API's budget, or None where it has none."""
+        return self._api.remaining
 
     def query(self, x) -> np.ndarray:
         """The answers to the rows x, as `PredictionAPI.query` gives them.
@@ -77,6 +83,25 @@ class Accounts:
         if not self._heard:
             raise ValueError("nothing was answered: there is nothing to learn")
         return np.concatenate(self._sent), np.concatenate(self._heard)
+
+
+def affordable(
+    api, budget, least: int = 1, most: float = np.inf, name: str = "budget"
+) -> int:
+    """The budget as a whole number of queries that `api` has left to sell.
+
+    api: its `remaining` is read where it has one. Raises `ValueError` for
+    what is no whole number from least to most, and `BudgetExceeded` where
+    the API sells no more so many.
+    """
+    budget = checks.whole(name, budget, least, most)
+    left = getattr(api, "remaining", None)
+    if left is not None and budget > left:
+        raise BudgetExceeded(
+            f"{name} = {budget}, and the API has {left} queries left: ask "
+            "for no more than these; nothing was asked"
+        )
+    return budget
 
 
 class LabelAndConfidence:

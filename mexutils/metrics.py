@@ -14,9 +14,13 @@ import numpy as np
 
 from mexutils.checks import finite
 
+MOST_CLASSES = 100_000
+"""Labels from here on are taken for numbers of something, not for places."""
+
 __all__ = [
     "accuracy",
     "as_probabilities",
+    "classes_in",
     "fidelity",
     "labels_of",
     "one_hot",
@@ -57,6 +61,30 @@ def as_probabilities(answers, classes: int) -> np.ndarray:
     """Answers as (n, classes) probabilities; labels (n,) become one-hot."""
     answers = np.asarray(answers)
     return one_hot(answers, classes) if answers.ndim == 1 else answers
+
+
+def are_places(labels) -> bool:
+    """Whether labels (n,) are places in a vector: 0, 1, 2, ..."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        return False
+    return labels.min() >= 0 and labels.max() < MOST_CLASSES
+
+
+def classes_in(answers) -> int:
+    """How many classes answers tell of: (n, c) scores, or labels (n,).
+
+    Raises `ValueError` for labels that are no places.
+    """
+    answers = np.asarray(answers)
+    if answers.ndim == 2:
+        return answers.shape[1]
+    if not are_places(answers):
+        raise ValueError(
+            "labels must be places 0, 1, 2, ...: sell them without names, or "
+            "number them with np.unique(answers, return_inverse=True)"
+        )
+    return int(answers.max()) + 1
 
 
 def accuracy(answers, truth) -> float:

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mexutils import checks
+
 __all__ = ["Leaves", "class_shares", "leaves_of"]
 
 
@@ -41,8 +43,15 @@ def class_shares(tree, laplace: float = 0.0) -> np.ndarray:
     """Class shares (nodes, c) of `model.tree_`.
 
     laplace: added to the count of each class in a node, so that leaves of
-    different size answer differently.
+    different size answer differently. Raises `ValueError` for trees that have
+    no classes and for a laplace below 0.
     """
+    laplace = checks.share("laplace", laplace, high=np.inf)
+    if tree.value.shape[1:] < (1, 2):
+        raise ValueError(
+            "the tree has no classes: give a DecisionTreeClassifier that has "
+            "seen two classes or more"
+        )
     share = tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True)
     count = share * tree.weighted_n_node_samples[:, None] + laplace
     return count / count.sum(axis=1, keepdims=True)

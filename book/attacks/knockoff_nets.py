@@ -66,6 +66,8 @@ from mexutils import (
     training,
     victims,
 )
+from mexutils.clients import affordable
+from mexutils.metrics import classes_in
 from mexutils.notebook import Markdown, display
 from mexutils.runs import column, interval, paired_difference, spread_of
 
@@ -246,17 +248,10 @@ print(f"{sum(p.numel() for p in default_substitute().parameters()):,} weights")
 
 
 # %% tags=["hide-input"]
-def classes_in(answers):
-    """How many classes answers speak of, probabilities (B, c) or labels."""
-    shape = np.shape(answers)
-    return shape[1] if len(shape) == 2 else int(np.max(answers)) + 1
-
-
 def _numbered(answers):
     """The names of labels that are no places, or None; answers in numbers."""
     answers = np.asarray(answers)
-    places = answers.dtype.kind in "iu" and answers.min() >= 0
-    if answers.ndim == 2 or places:
+    if answers.ndim == 2 or metrics.are_places(answers):
         return None, answers
     return np.unique(answers, return_inverse=True)
 
@@ -334,6 +329,7 @@ def knockoff(api, pool, budget, seed, make_model=None, **settings):
     `ValueError` for other budgets and pools, and what the network raises.
     Source: Orekondy et al. (2019), the policy called random.
     """
+    budget = affordable(api, budget)
     drawn = random_policy(len(pool), budget, np.random.default_rng(seed))
     _rehearse(images := pool[drawn], make_model, settings)
     answers = api.query(images)
@@ -864,7 +860,8 @@ def adaptive_policy(
     words are returned as words. Raises `ValueError` before the first query.
     Source: Orekondy et al. (2019), the policy called adaptive.
     """
-    _check_adaptive(pool, groups, budget, rewards, batch, rate)
+    _check_adaptive(pool, groups, rewards, rate)
+    budget, batch = _checked_sizes(api, groups, budget, batch)
     rng = np.random.default_rng(seed)
     root, state = label_tree(groups, rng), _State(rewards, rate)
     online, taken = None, []
@@ -971,14 +968,12 @@ def leaves(groups):
 
 
 # %% tags=["hide-input"]
-def _check_adaptive(pool, groups, budget, rewards, batch, rate):
+def _check_adaptive(pool, groups, rewards, rate):
     """Refuse what would fail half-way, when queries are paid already."""
     if not rewards or not set(rewards) <= set(REWARDS):
         raise ValueError(
             f"rewards must name some of {', '.join(REWARDS)}, not {rewards!r}"
         )
-    checks.whole("budget", budget, 1)
-    checks.whole("batch", batch, 1)
     checks.share("rate", rate, high=np.inf)
     checks.rows(pool[:1], 1, 28, 28, name="the pool")
     checks.finite(pool)
@@ -989,12 +984,18 @@ def _check_adaptive(pool, groups, budget, rewards, batch, rate):
         raise ValueError(
             f"groups must hold picture numbers from 0 to {len(pool) - 1}"
         )
+
+
+def _checked_sizes(api, groups, budget, batch):
+    """Budget and batch as whole numbers that API and tree have room for."""
+    budget, numbers = affordable(api, budget), leaves(groups)
     if len(np.unique(numbers)) < max(budget, len(numbers)):
         raise ValueError(
             f"the tree holds {len(np.unique(numbers))} different pictures in "
             f"{len(numbers)} places for a budget of {budget}: name each once, "
             "and enlarge the pool or ask for less"
         )
+    return budget, checks.whole("batch", batch, 1)
 
 
 # %% [markdown]

@@ -73,6 +73,8 @@ from mexutils import (
     training,
     victims,
 )
+from mexutils.clients import affordable
+from mexutils.metrics import classes_in
 from mexutils.notebook import Markdown, display
 from mexutils.runs import column, interval, paired_difference, spread_of
 
@@ -190,7 +192,7 @@ print("answered as drawn:", (answers.argmax(1) == np.arange(100) // 10).mean())
 # Unless told otherwise it is trained with the survey's learning rate of 0.01,
 # its batches of 50, and about as few steps as the survey's run.
 # A setting of *rate and passes* replaces that.
-# The folded cell checks it and counts the classes, and holds three helpers:
+# The folded cell checks it, and holds three helpers:
 # another class than a given one, drawn; how far answers spread; and a gradient
 # of 500 rows at a time.
 
@@ -210,18 +212,6 @@ def _check_settings(settings, n):
     rate, passes = settings
     checks.share("rate", rate, 1e-8)
     checks.share("passes", passes, 1, 10_000)
-
-
-def classes_in(answers):
-    """How many classes answers, (n, c) or labels (n,) from 0, tell of."""
-    if answers.ndim == 2:
-        return answers.shape[1]
-    if answers.dtype.kind not in "iu" or answers.min() < 0:
-        raise ValueError(
-            "labels must be places 0, 1, 2, ...: sell them without names, or "
-            "number them with np.unique(answers, return_inverse=True)"
-        )
-    return int(answers.max()) + 1
 
 
 def other_class(labels, classes, rng):
@@ -481,7 +471,8 @@ def duplication_rounds(
     The first is of the seeds alone, the last of the whole budget. Arguments
     as for `prada_attack`, which returns the last.
     """
-    queries = _checked(seeds, budget, rule, step, reservoir, train, settings)
+    queries = _checked(seeds, rule, step, train, settings)
+    budget, reservoir = _affordable(api, budget, len(seeds), reservoir)
     rng, answers, round = np.random.default_rng(seed), api.query(queries), 0
     train = train or train_substitute
     if settings == "search":
@@ -554,7 +545,24 @@ def how_long(settings, n):
     return {"lr": rate, "steps": max(1, round(passes * n / BATCH))}
 
 
-def _checked(seeds, budget, rule, step, reservoir, train, settings):
+def _affordable(api, budget, n_seeds, reservoir):
+    """Budget and reservoir in whole numbers, for an API that sells places."""
+    names = getattr(api, "classes", None)
+    if getattr(api, "returns", None) == "label" and names is not None:
+        classes_in(names)
+    if reservoir is not None:
+        names = "first round", "number of parents"
+        reservoir = tuple(
+            checks.whole(f"the reservoir's {name}", value, least)
+            for name, value, least in zip(
+                names, reservoir, (0, 1), strict=True
+            )
+        )
+    what = "a budget that pays for the seeds"
+    return affordable(api, budget, n_seeds, name=what), reservoir
+
+
+def _checked(seeds, rule, step, train, settings):
     """The seeds as float32; `ValueError` before anything is billed."""
     if not callable(rule) and rule not in RULES:
         raise ValueError(f"no rule is called {rule!r}: {', '.join(RULES)}")
@@ -562,11 +570,7 @@ def _checked(seeds, budget, rule, step, reservoir, train, settings):
     seeds = checks.rows(seeds, *shape, name="seeds").astype(np.float32)
     if not (seeds.min() >= 0 and seeds.max() <= 1):
         raise ValueError("seeds must lie in [0, 1]: divide bytes by 255")
-    checks.whole("a budget that pays for the seeds", budget, len(seeds))
     checks.share("step", step, 1e-6)
-    if reservoir is not None:
-        checks.whole("the reservoir's first round", reservoir[0], 0)
-        checks.whole("the reservoir's number of parents", reservoir[1], 1)
     _check_settings(settings, len(seeds))
     return seeds
 

@@ -74,6 +74,7 @@ from mexutils import (
     plotting,
     training,
 )
+from mexutils.clients import affordable
 from mexutils.notebook import Markdown, display
 from mexutils.runs import Interval, column, interval, paired_difference
 
@@ -231,23 +232,41 @@ def _labels(labels, n=None):
     return labels
 
 
-def _checked(pool, budget, validation):
-    """The pool as rows, where an attack on that budget is possible."""
+def _checked(api, pool, budget, make_model):
+    """Pool and budget, where API and model let an attack begin."""
+    names = getattr(api, "classes", None)
+    if getattr(api, "returns", "label") != "label" or names is not None:
+        raise ValueError(
+            "the attack reads labels 0 and 1: ask an API of returns='label' "
+            "without names of classes, or put before it what maps its "
+            "answers to 0 and 1"
+        )
+    model = make_model(0)
+    scored = hasattr(model, "predict_proba")
+    if not hasattr(model, "fit") or not (
+        scored or hasattr(model, "decision_function")
+    ):
+        raise ValueError(
+            "make_model must make, of a seed, what has fit and predict_proba "
+            f"or decision_function, not {model!r}"
+        )
     pool = checks.rows(pool, name="pool")
-    checks.whole("budget", budget, 2, len(pool))
-    checks.share("validation", validation, 0, 0.8)
-    return pool
+    return pool, affordable(api, budget, 2, len(pool))
 
 
 def _checked_rounds(budget, held, first, batch, explore):
-    """Refuse rounds that do not fit the budget."""
-    checks.whole("batch", batch, 1)
+    """First and batch, where such rounds fit the budget."""
+    first, batch = (
+        checks.whole("first", first, 1),
+        checks.whole("batch", batch, 1),
+    )
     checks.share("explore", explore)
-    if checks.whole("first", first, 1) + held > budget:
+    if first + held > budget:
         raise ValueError(
             f"{first} random rows and {held} for validation do not fit a "
             f"budget of {budget}: lower `first` or `validation`"
         )
+    return first, batch
 
 
 # %% [markdown]
@@ -361,9 +380,14 @@ KINDS = {"Naive Bayes": naive_bayes, "SVM": linear_svm, "deep": DeepNet}
 # %%
 def scores(model, x):
     """The model's probability of class 2, (n,) from 0 to 1."""
-    if hasattr(model, "predict_proba"):
-        return model.predict_proba(x)[:, 1]
-    return expit(model.decision_function(x))
+    if not hasattr(model, "predict_proba"):
+        return expit(model.decision_function(x))
+    p = np.asarray(model.predict_proba(x))
+    if p.shape[1:] != (2,):
+        raise ValueError(
+            f"answers of the shape {p.shape}: the attack is on two classes"
+        )
+    return p[:, 1]
 
 
 class Filter:
@@ -523,6 +547,7 @@ def learn(x, answers, make_model, seed, validation=0.2):
     The share `validation` of them, the first, chooses the threshold.
     """
     x, answers = checks.rows(x), _labels(answers)
+    checks.share("validation", validation)
     held = min(round(validation * len(x)), len(x) - 1)
     model = fitted(make_model, x[held:], answers[held:], seed)
     if held == 0:
@@ -542,7 +567,8 @@ def steal(api, pool, budget, make_model, seed, validation=0.2):
     frame or sparse matrix; `budget` of them are sent. make_model: makes, of a
     seed, what has `fit(x, y)` and `predict_proba(x)` or `decision_function`.
     """
-    pool = _checked(pool, budget, validation)
+    checks.share("validation", validation, 0, 0.8)
+    pool, budget = _checked(api, pool, budget, make_model)
     order = np.random.default_rng(seed).permutation(len(pool))
     x = pool[order[:budget]]
     return learn(x, api.query(x), make_model, seed, validation)
@@ -889,9 +915,9 @@ def active_steal(
     `explore` of them random. Returns {queries so far: copy}. The rest: as
     `steal`. Source: Shi et al. (2018), abstract.
     """
-    pool = _checked(pool, budget, validation)
-    held = round(validation * budget)
-    _checked_rounds(budget, held, first, batch, explore)
+    pool, budget = _checked(api, pool, budget, make_model)
+    held = round(checks.share("validation", validation, 0, 0.8) * budget)
+    first, batch = _checked_rounds(budget, held, first, batch, explore)
     rng = np.random.default_rng(seed)
     asked = rng.permutation(len(pool))[: held + first]
     answers, copies = _labels(api.query(pool[asked])), {}

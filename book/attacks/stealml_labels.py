@@ -40,6 +40,7 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
     )
 
 # %% tags=["hide-input"]
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -62,6 +63,7 @@ from mexutils import (
     metrics,
     plotting,
 )
+from mexutils.clients import affordable
 from mexutils.notebook import Markdown
 from mexutils.runs import paired_difference
 
@@ -438,8 +440,14 @@ Markdown(
 
 # %%
 def linear_learner(x, y):
-    """A fitted linear classifier, or a constant where y has one label."""
+    """A fitted linear classifier; a constant, with a warning, of one label."""
     if len(np.unique(y)) < 2:
+        warnings.warn(
+            f"{len(y)} rows between {x.min():.3g} and {x.max():.3g} all have "
+            f"the label {y[0]}: the copy is constant; scale the features so "
+            "that both labels lie there, or ask more",
+            stacklevel=3,
+        )
         return DummyClassifier().fit(x, y)
     return LogisticRegression(C=100, max_iter=1000).fit(x, y)
 
@@ -452,12 +460,12 @@ def linear_learner(x, y):
 def retrain_uniform(api, d: int, budget: int, learner=linear_learner, seed=0):
     """A model trained on the labels of `budget` uniform rows (d,).
 
-    api: answers labels or probabilities. learner: maps (x, y) to a fitted
+    Rows lie between -1 and 1, as the owner's scaled features do. api: answers labels or probabilities. learner: maps (x, y) to a fitted
     model with `predict`.
 
     Source: Tramèr et al. (2016).
     """
-    checks.whole("budget", budget, least=20)
+    budget = affordable(api, budget, least=20)
     x = np.random.default_rng(seed).uniform(-1, 1, (budget, d))
     return learner(x, metrics.labels_of(api.query(x)))
 
@@ -500,7 +508,7 @@ def retrain_line_search(
 
     Source: Tramèr et al. (2016).
     """
-    checks.whole("budget", budget, least=20)
+    budget = affordable(api, budget, least=20)
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (budget // 4, d))
     label = lambda rows: metrics.labels_of(api.query(rows))  # noqa: E731
@@ -546,7 +554,7 @@ def retrain_adaptive(
 
     Source: Tramèr et al. (2016).
     """
-    checks.whole("budget", budget, least=4 * rounds)
+    budget = affordable(api, budget, least=4 * rounds)
     rng, share = np.random.default_rng(seed), budget // rounds
     x = rng.uniform(-1, 1, (share, d))
     y = metrics.labels_of(api.query(x))

@@ -145,6 +145,7 @@ def test_a_technique_in_several_chapters_is_found_in_the_first(
     (tmp_path / "part" / "probe_more.py").write_text(follows)
     assert probe.twice(3) == 6.0
     assert probe.twice is load_chapter("part/probe_more").twice
+    assert "twice" in dir(probe) and "halve" in dir(probe)
     with pytest.raises(AttributeError, match="probe defines no 'thrice'"):
         probe.thrice  # noqa: B018
     assert not hasattr(probe, "__wrapped__")

@@ -8,6 +8,7 @@ from threading import Barrier, Event, Lock
 from time import sleep
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.special import softmax
@@ -169,6 +170,14 @@ BAD_ROWS = {
     "ragged": ([[1.0, 2.0], [3.0]], "every row equally long"),
     "nothing": (None, "not an array of numbers|batch of rows"),
 }
+
+
+def test_numbers_of_several_kinds_are_rows(make):
+    frame = pd.DataFrame({"flag": [True, False], "size": [0.25, 1]})
+    mixed = frame.astype(object)
+    expected = make().query(frame.to_numpy(float))
+    for rows in (frame, mixed, mixed.to_numpy()):
+        np.testing.assert_array_equal(make().query(rows), expected)
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)

@@ -10,7 +10,7 @@ from mexutils import (
     ClientBlocked,
     PredictionAPI,
 )
-from mexutils.clients import LabelAndConfidence
+from mexutils.clients import LabelAndConfidence, affordable
 
 ROWS = np.linspace(0, 1, 40).reshape(20, 2)
 
@@ -97,3 +97,16 @@ def test_an_answer_names_a_leaf():
     with pytest.raises(ValueError, match="only complete rows"):
         oracle.query(rows, np.zeros((2, 1), bool))
     assert api.ledger.queries == 2
+
+
+def test_an_attacker_may_spend_what_is_left_and_no_more():
+    api = PredictionAPI(first_column, budget=10)
+    api.query(ROWS[:4, :1], "somebody")
+    for door in (api, Accounts(api)):
+        assert affordable(door, 6.0) == 6
+        with pytest.raises(BudgetExceeded, match="6 queries left"):
+            affordable(door, 7)
+    assert affordable(PredictionAPI(first_column), 10**9) == 10**9
+    assert affordable(object(), 5) == 5
+    with pytest.raises(ValueError, match="budget must be a whole number"):
+        affordable(api, 2.5)

@@ -1,8 +1,9 @@
 """The leaves of a tree as boxes, and their answers."""
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_iris
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mexutils.trees import class_shares, leaves_of
 
@@ -18,6 +19,16 @@ def test_a_row_lies_in_the_box_of_its_leaf_and_in_no_other():
     np.testing.assert_array_equal(row, np.arange(len(rows)))
     np.testing.assert_array_equal(leaf, leaves.number[MODEL.apply(rows)])
     np.testing.assert_array_equal(leaves.label[leaf], MODEL.predict(rows))
+
+
+def test_what_has_no_classes_is_refused():
+    regressor = DecisionTreeRegressor(max_depth=2).fit(
+        [[0], [1], [2]], [0, 1, 2]
+    )
+    with pytest.raises(ValueError, match="has no classes"):
+        class_shares(regressor.tree_)
+    with pytest.raises(ValueError, match="laplace must be"):
+        class_shares(MODEL.tree_, -1.0)
 
 
 def test_class_shares_by_counting():

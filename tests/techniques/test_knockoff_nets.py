@@ -1,5 +1,7 @@
 """KnockoffNets, from its chapter, against hand values and second routes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -310,6 +312,27 @@ def test_a_budget_that_is_too_small_costs_nothing(pool):
     with pytest.raises(BudgetExceeded):
         knockoff_nets.knockoff(api, pool.x, 100, seed=0)
     assert api.ledger.queries == 0
+
+
+def test_the_adaptive_policy_asks_for_no_more_than_is_left(pool, groups):
+    api = PredictionAPI(brightness, budget=20)
+    with pytest.raises(BudgetExceeded, match="20 queries left"):
+        knockoff_nets.adaptive_policy(api, pool.x, groups, 21, seed=0)
+    assert api.ledger.queries == 0
+    knockoff_nets.adaptive_policy(api, pool.x, groups, 20.0, 0, batch=8.0)
+    assert api.ledger.queries == 20
+
+
+def test_large_numbers_of_labels_are_names(pool):
+    ids = np.array([104_233, 7, 5_000_000_000])
+
+    def answers(x):
+        return ids[np.arange(len(x)) % 3]
+
+    api = SimpleNamespace(query=answers)
+    model = knockoff_nets.knockoff(api, pool.x, 30, seed=0, steps=2)
+    np.testing.assert_array_equal(model.classes_, np.sort(ids))
+    assert training.predict_proba(model, pool.x[:2]).shape == (2, 3)
 
 
 def test_bandit_step_is_the_published_formula():

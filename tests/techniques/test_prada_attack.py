@@ -833,8 +833,22 @@ def test_a_search_needs_seeds_to_hold_out(seeds):
     assert api.ledger.queries == 0
 
 
-def test_an_api_that_ends_early_says_so(seeds, quick):
+def test_what_the_api_cannot_sell_is_never_begun(seeds, quick):
     api = PredictionAPI(brightness, budget=50)
-    with pytest.raises(BudgetExceeded):
+    with pytest.raises(BudgetExceeded, match="50 queries left"):
         prada.prada_attack(api, seeds, 80)
-    assert api.ledger.queries == 40
+    assert api.ledger.queries == 0
+
+
+def test_labels_that_are_no_places_are_never_paid(seeds):
+    sold = {"returns": "label", "classes": [f"class {k}" for k in range(10)]}
+    api = PredictionAPI(brightness, **sold)
+    with pytest.raises(ValueError, match="places 0, 1, 2"):
+        prada.prada_attack(api, seeds, 40)
+    assert api.ledger.queries == 0
+
+
+def test_a_budget_may_be_written_with_a_point(seeds, quick):
+    api = PredictionAPI(brightness)
+    _, queries = prada.prada_attack(api, seeds, 40.0, reservoir=(0, 20.0))
+    assert len(queries) == api.ledger.queries == 40

@@ -494,6 +494,7 @@ BAD = [
     ({"pool": np.zeros(9)}, "pool must be rows"),
     ({"pool": np.full((200, 3), np.nan)}, "pool holds NaN"),
     ({"pool": [["cheap", "pills"]] * 200}, "pool must hold numbers"),
+    ({"make_model": lambda seed: "no model"}, "fit and predict_proba"),
 ]
 BAD_ROUNDS = [
     ({"first": 101}, "lower `first`"),
@@ -508,26 +509,56 @@ BAD_ROUNDS = [
 
 @pytest.mark.parametrize(("change", "word"), BAD)
 def test_bad_input_is_refused_before_a_query(pool, change, word):
-    arguments = {"pool": pool, "budget": 100, "validation": 0.2} | change
+    arguments = {"pool": pool, "budget": 100, "validation": 0.2}
+    arguments |= {"make_model": KINDS["SVM"]} | change
     api = sell(half_plane)
     with pytest.raises(ValueError, match=word):
-        chapter.steal(api, make_model=KINDS["SVM"], seed=0, **arguments)
+        chapter.steal(api, seed=0, **arguments)
     assert api.ledger.queries == 0
 
 
 @pytest.mark.parametrize(("change", "word"), BAD + BAD_ROUNDS)
 def test_bad_rounds_are_refused_before_a_query(pool, change, word):
-    arguments = {"pool": pool, "budget": 100} | ACTIVE | change
+    arguments = {"pool": pool, "budget": 100, "make_model": KINDS["SVM"]}
+    arguments |= ACTIVE | change
     api = sell(half_plane)
     with pytest.raises(ValueError, match=word):
-        chapter.active_steal(api, make_model=KINDS["SVM"], seed=0, **arguments)
+        chapter.active_steal(api, seed=0, **arguments)
     assert api.ledger.queries == 0
 
 
-def test_probabilities_are_refused_as_answers(pool):
-    api = PredictionAPI(half_plane)
+@pytest.mark.parametrize(
+    "sold",
+    [{}, {"returns": "label", "classes": ["ham", "spam"]}],
+    ids=["probabilities", "words"],
+)
+@pytest.mark.parametrize("attack", ["steal", "active_steal"])
+def test_other_answers_than_places_are_refused_before_a_query(
+    pool, sold, attack
+):
+    api = PredictionAPI(half_plane, **sold)
     with pytest.raises(ValueError, match="returns='label'"):
-        chapter.steal(api, pool, 50, KINDS["SVM"], 0)
+        getattr(chapter, attack)(api, pool, 500, KINDS["SVM"], 0)
+    assert api.ledger.queries == 0
+
+
+def test_whole_numbers_may_be_written_with_a_point(pool):
+    api = sell(half_plane)
+    chapter.active_steal(
+        api, pool, 60.0, KINDS["SVM"], 0, first=20.0, batch=15.0
+    )
+    assert api.ledger.queries == 60
+
+
+def test_a_model_of_three_classes_is_refused(pool):
+    model = LogisticRegression().fit(pool, np.arange(len(pool)) % 3)
+    with pytest.raises(ValueError, match="two classes"):
+        chapter.Filter(model)(pool)
+
+
+def test_rows_that_were_bought_are_split_by_a_share(pool):
+    with pytest.raises(ValueError, match="validation must be a number"):
+        chapter.learn(pool, np.arange(len(pool)) % 2, KINDS["SVM"], 0, 40)
 
 
 # --- the owner's side -------------------------------------------------------

@@ -230,7 +230,8 @@ def test_a_quarter_of_the_adaptive_rows_is_uniform():
 )
 def test_retraining_survives_a_single_label(method):
     api = OnlyQuery(lambda x: np.ones(len(x), int))
-    copy = getattr(chapter, method)(api, D, 100, seed=0)
+    with pytest.warns(UserWarning, match="between -.* label 1: the copy is"):
+        copy = getattr(chapter, method)(api, D, 100, seed=0)
     assert (copy.predict(table()[0]) == 1).all()
     assert api.rows <= 100
 
