@@ -440,16 +440,22 @@ Markdown(
 
 # %%
 def linear_learner(x, y):
-    """A fitted linear classifier; a constant, with a warning, of one label."""
+    """A fitted linear classifier, or a constant where y has one label."""
+    if len(np.unique(y)) < 2:
+        return DummyClassifier().fit(x, y)
+    return LogisticRegression(C=100, max_iter=1000).fit(x, y)
+
+
+def last_copy(learner, x, y):
+    """What the learner makes of all answers; a warning of one label."""
     if len(np.unique(y)) < 2:
         warnings.warn(
             f"{len(y)} rows between {x.min():.3g} and {x.max():.3g} all have "
-            f"the label {y[0]}: the copy is constant; scale the features so "
-            "that both labels lie there, or ask more",
+            f"the label {y[0]}: scale the features so that both labels lie "
+            "there, or ask more",
             stacklevel=3,
         )
-        return DummyClassifier().fit(x, y)
-    return LogisticRegression(C=100, max_iter=1000).fit(x, y)
+    return learner(x, y)
 
 
 # %% [markdown]
@@ -467,7 +473,7 @@ def retrain_uniform(api, d: int, budget: int, learner=linear_learner, seed=0):
     """
     budget = affordable(api, budget, least=20)
     x = np.random.default_rng(seed).uniform(-1, 1, (budget, d))
-    return learner(x, metrics.labels_of(api.query(x)))
+    return last_copy(learner, x, metrics.labels_of(api.query(x)))
 
 
 # %% [markdown]
@@ -520,7 +526,8 @@ def retrain_line_search(
     else:
         new = rng.uniform(-1, 1, (budget - len(x), d))
         labels = label(new)
-    return learner(np.append(x, new, axis=0), np.append(y, labels))
+    x, y = np.append(x, new, axis=0), np.append(y, labels)
+    return last_copy(learner, x, y)
 
 
 # %% [markdown]
@@ -564,7 +571,7 @@ def retrain_adaptive(
         new = np.append(close, wide, axis=0)
         x = np.append(x, new, axis=0)
         y = np.append(y, metrics.labels_of(api.query(new)))
-    return learner(x, y)
+    return last_copy(learner, x, y)
 
 
 # %% [markdown]

@@ -230,7 +230,7 @@ def test_a_quarter_of_the_adaptive_rows_is_uniform():
 )
 def test_retraining_survives_a_single_label(method):
     api = OnlyQuery(lambda x: np.ones(len(x), int))
-    with pytest.warns(UserWarning, match="between -.* label 1: the copy is"):
+    with pytest.warns(UserWarning, match="between -.* label 1: scale"):
         copy = getattr(chapter, method)(api, D, 100, seed=0)
     assert (copy.predict(table()[0]) == 1).all()
     assert api.rows <= 100
