@@ -794,7 +794,7 @@ contests["PRADA"] = (
     | {"letters": past}
     | {f"{n}, accounts": r for n, r in unwatched.items()},
 )
-
+print(best_of(contests["PRADA"][2])[0], "is best behind the detector")
 
 # %% [markdown]
 # Where neither the accounts nor the letters raise an alarm, these runs are
