@@ -438,7 +438,7 @@ def test_a_table_by_what_was_read_off_is_the_table_by_what_is_true():
 
 def test_queries_for_a_fidelity_by_hand():
     ask = rs.queries_for
-    assert ask(70, [100, 1000], [60, 80]) == pytest.approx(1000**0.5 * 10**0.5)
+    assert ask(70, [100, 1000], [60, 80]) == pytest.approx(1e5**0.5)
     assert ask(50, [100, 1000], [60, 80]) == pytest.approx(100)
     assert ask(80, [100, 1000], [60, 80]) == pytest.approx(1000)
     assert ask(81, [100, 1000], [60, 80]) == math.inf
