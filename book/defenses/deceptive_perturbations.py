@@ -902,8 +902,8 @@ def read_parameters(answers, rng, size=10_000):
 
 
 # %% [markdown]
-# So as not to lean on round numbers, five owners draw their parameters in
-# secret, and each attacker gets a thousand answers and nothing else.
+# So as not to lean on round numbers, one owner a seed draws its parameters in
+# secret; its attacker gets a thousand answers and nothing else.
 
 # %%
 errors = []
@@ -1175,7 +1175,7 @@ claims.add(lead + "as published", leads[False], high=-1e-3)
 claims.add(lead + "with the guard", leads[True], low=1e-9)
 changed = "labels changed, "
 claims.add(changed + "2 classes, as published", flips[2, False], high=0)
-claims.add(changed + "100 classes, as published", flips[100, False], low=0.3)
+claims.add(changed + "100 classes, as published", flips[100, False], low=0.5)
 claims.add(
     changed + "with the guard, random answers and letters",
     sum(share for (_, guard), share in flips.items() if guard)
@@ -1185,7 +1185,7 @@ claims.add(
 claims.add(
     "L1 from the truth where the guard acted, letters",
     guarded,
-    low=0.2,  # 0 where it answers the truth
+    low=0.5,  # 0 where it answers the truth
 )
 claims.add(
     "strength for distance 1 against classes, slope of the logarithms",
