@@ -23,7 +23,6 @@ TO_COME = {
     "comparison/attack_comparison",
     "comparison/defense_comparison",
     "defenses/bdpl",
-    "defenses/deceptive_perturbations",
     "defenses/extraction_warning",
     "defenses/forgotten_siblings",
     "defenses/prada_detection",

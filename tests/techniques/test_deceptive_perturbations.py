@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from scipy.special import softmax
 
 from mexutils import PredictionAPI, load_chapter
 
@@ -187,6 +189,43 @@ def test_a_lead_that_rescaling_rounds_away_is_kept(beta):
     np.testing.assert_allclose(answer.sum(), 1, atol=1e-4)
 
 
+def near_ties(n, c, seed=0):
+    """Rows whose two largest are up to two bits apart, not summing to 1."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(c, 0.5), n)
+    first, second = rng.permuted(np.tile(np.arange(c), (n, 1)), axis=1)[
+        :, :2
+    ].T
+    rows = np.arange(n)
+    p[rows, first] = p.max(axis=1)
+    p /= p.sum(axis=1, keepdims=True)
+    p *= 1 + rng.uniform(-5e-5, 5e-5, (n, 1))
+    near = p[rows, first]
+    for _ in range(2):
+        near = np.where(rng.random(n) < 0.7, np.nextafter(near, 0), near)
+    p[rows, second] = near
+    return p[np.abs(p.sum(axis=1) - 1) <= 1e-4]
+
+
+@pytest.mark.parametrize("beta", [0.0, 5e-324, 1e-12, 1e-3, 0.5, 1.0])
+@pytest.mark.parametrize("c", [2, 3, 10])
+def test_the_guard_ends_for_leads_of_a_bit_or_none(c, beta):
+    p = near_ties(20_000, c)
+    assert len(p) > 50
+    for kind in (np.float64, np.float32):
+        rows = p.astype(kind)
+        rows = rows[np.abs(rows.sum(axis=1, dtype=float) - 1) <= 1e-4]
+        answer = rs.ReverseSigmoid(beta, 0.4)(rows, rows)
+        assert (answer.argmax(1) == rows.argmax(1)).all()
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_strength_zero_is_the_truth_to_the_last_bit(guard):
+    p = np.array([TIED])
+    answer = rs.ReverseSigmoid(0, 0.4, keep_top1=guard)(p, p)
+    np.testing.assert_array_equal(answer, p)
+
+
 def test_the_guard_leaves_every_other_row_as_published():
     p = simplex(10)
     free = rs.ReverseSigmoid(1.0, 0.4, keep_top1=False)(p, p)
@@ -264,6 +303,11 @@ def test_two_class_truths_are_all_of_them(beta, gamma):
         truths = rs.two_class_truths(answer, beta, gamma)
         truths = [v for v in truths if v < t[-1]]
         np.testing.assert_allclose(truths, t[crossings], atol=2e-6)
+    top = 1 - rs.turning_point(beta, gamma)
+    highest = float(rs.bend(top, beta, gamma))
+    assert rs.two_class_truths(highest, beta, gamma) == pytest.approx([top])
+    assert rs.two_class_truths(0.5, beta, gamma)[0] == pytest.approx(0.5)
+    assert rs.two_class_truths(highest + 1e-6, beta, gamma) == []
     with pytest.raises(ValueError, match="take the top"):
         rs.two_class_truths(0.4, beta, gamma)
 
@@ -322,9 +366,137 @@ def test_lookup_by_brute_force():
 
 def test_strength_for_one_distance():
     for c in (5, 100):
-        p = rs.confident(c)
+        p = np.full((1, c), 0.01 / (c - 1))
+        p[0, 0] = 0.99
         answer = rs.ReverseSigmoid(rs.strength_for(c), 0.2)(p, p)
         assert np.abs(p - answer).sum() == pytest.approx(1)
+
+
+def test_a_distance_that_no_strength_reaches_is_named():
+    with pytest.raises(ValueError, match="too far for 2 classes"):
+        rs.strength_for(2)
+
+
+SECRETS = [(1.0, 0.4), (0.57, 0.23), (0.81, 0.66)]
+
+
+@pytest.mark.parametrize("guard", [True, False])
+@pytest.mark.parametrize(("c", "n"), [(10, 300), (5, 600)])
+@pytest.mark.parametrize("secret", SECRETS)
+def test_parameters_are_read_off_the_answers_alone(secret, c, n, guard):
+    """Truths with classes of unequal frequency, which a table has not."""
+    rng = np.random.default_rng(11)
+    logits = rng.normal(scale=4, size=(n, c)) + rng.normal(size=c)
+    truth = softmax(logits, axis=1)
+    answers = rs.ReverseSigmoid(*secret, keep_top1=guard)(truth, truth)
+    read = rs.read_parameters(answers, np.random.default_rng(12))
+    assert np.abs(np.subtract(read, secret)).max() < 0.05
+
+
+def test_no_supposition_fits_better_than_the_truth():
+    rng = np.random.default_rng(13)
+    truth = rng.dirichlet(np.full(10, 0.1), 200)
+    answers = rs.ReverseSigmoid(0.7, 0.3)(truth, truth)
+    truths = rs.random_truths(3000, 10, rng)
+    misfit = {
+        (b, g): rs.misfit((b, g), answers, truths)
+        for b in (0.5, 0.7, 0.9)
+        for g in (0.2, 0.3, 0.4)
+    }
+    assert min(misfit, key=misfit.get) == (0.7, 0.3)
+
+
+def test_the_nearest_entry_by_brute_force():
+    rng = np.random.default_rng(14)
+    answers, truths = rng.dirichlet([1, 1, 1], 9), rng.dirichlet([1, 1, 1], 30)
+    bent = np.sort(rs.ReverseSigmoid(0.5, 0.3)(truths, truths))
+    far = [np.linalg.norm(bent - np.sort(a), axis=1).min() for a in answers]
+    assert rs.misfit((0.5, 0.3), answers, truths) == pytest.approx(
+        np.mean(far)
+    )
+
+
+def test_what_is_read_must_be_answers():
+    with pytest.raises(ValueError, match="logits"):
+        rs.read_parameters([[3.0, -1.0]], np.random.default_rng(0))
+
+
+def test_a_table_by_what_was_read_off_is_the_table_by_what_is_true():
+    truth = np.random.default_rng(15).dirichlet(np.full(10, 0.1), 400)
+    answers = rs.ReverseSigmoid(0.9, 0.4)(truth, truth)
+    off = {
+        name: rs.distance(truth, rs.with_table(answers, 0, parameters))
+        for name, parameters in {
+            "known": (0.9, 0.4),
+            "read off": None,
+            "guessed": (0.9, 0.2),
+        }.items()
+    }
+    assert off["read off"] < 1.2 * off["known"]
+    assert off["guessed"] > 1.5 * off["known"]
+
+
+def test_queries_for_a_fidelity_by_hand():
+    ask = rs.queries_for
+    assert ask(70, [100, 1000], [60, 80]) == pytest.approx(1e5**0.5)
+    assert ask(50, [100, 1000], [60, 80]) == pytest.approx(100)
+    assert ask(80, [100, 1000], [60, 80]) == pytest.approx(1000)
+    assert ask(81, [100, 1000], [60, 80]) == math.inf
+    assert ask(75, [1, 10, 100], [70, 60, 80]) == pytest.approx(10**1.5)
+
+
+class Recorder:
+    """Trains nothing and keeps what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, images, heard, seed):
+        self.given.append((images, heard, seed))
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+
+
+def test_each_seed_buys_reads_and_trains_on_its_own():
+    rng = np.random.default_rng(16)
+    pool = rng.random((20, 1, 2, 2))
+    answers = rng.dirichlet([1, 1, 1], 20)
+    train, label = Recorder(), np.zeros(20, int)
+    exam = rs.KNOCKOFF.Exam(pool, label, label)
+    scores = rs.copies(
+        pool, answers, 5, [7, 8], exam, lambda a, s: a[:, ::-1] * s, train
+    )
+    assert scores.shape == (2,)
+    assert ((scores >= 0) & (scores <= 100)).all()
+    for (images, heard, seed), wanted in zip(train.given, [7, 8], strict=True):
+        assert seed == wanted
+        rows = [np.flatnonzero((pool == i).all((1, 2, 3)))[0] for i in images]
+        assert len(set(rows)) == 5
+        np.testing.assert_array_equal(heard, answers[rows][:, ::-1] * seed)
+    assert (train.given[0][0] != train.given[1][0]).any()
+
+
+def test_longer_is_the_same_recipe_with_more_steps():
+    rng = np.random.default_rng(17)
+    images, answers = rng.random((30, 1, 28, 28)), rng.dirichlet([1] * 10, 30)
+    once, usual, twice = (
+        next(train(images, answers, 3).parameters()).detach()
+        for train in (
+            lambda *given: rs.train_longer(*given, times=1),
+            rs.KNOCKOFF.train_substitute,
+            rs.train_longer,
+        )
+    )
+    assert torch.equal(once, usual) and not torch.equal(twice, usual)
+
+
+def test_gradient_descent_learns_what_is_told():
+    rng = np.random.default_rng(18)
+    images, label = rng.random((64, 1, 28, 28)) / 4, np.arange(64) % 2
+    images[label == 1, :, 8:20] += 0.7
+    model = rs.train_by_sgd(images, np.eye(10)[label], 0)
+    with torch.no_grad():
+        guess = model(torch.tensor(images).float()).argmax(1).numpy()
+    assert (guess == label).mean() > 0.9
 
 
 def test_sharpening_undoes_a_root():
@@ -347,6 +519,26 @@ def test_noise_does_not_tell_the_signs_of_zero_apart():
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "alike",
+    [
+        lambda x: x.astype(np.float32),
+        lambda x: x.astype(int),
+        lambda x: x.tolist(),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.where(x == 0, -0.0, x),
+        lambda x: np.where(x == 0, -0.0, x).astype(np.float32),
+        lambda x: np.repeat(x, 2, axis=2)[:, :, ::2],
+        lambda x: x.astype(">f8"),
+    ],
+)
+def test_equal_rows_get_equal_noise_however_they_are_kept(alike):
+    x = np.random.default_rng(7).integers(-1, 2, (40, 3, 4)).astype(float)
+    p, noise = np.full((40, 10), 0.1), rs.GaussianNoise(0.2)
+    np.testing.assert_array_equal(noise(x, p), noise(alike(x), p))
+    assert len(np.unique(noise(x, p), axis=0)) == 40
+
+
 def test_noise_is_keyed_by_row_and_secret():
     x = np.random.default_rng(6).normal(size=(300, 2, 2))
     p = simplex(10, n=300)[:300]
@@ -367,7 +559,13 @@ def test_noise_that_leaves_nothing_is_not_a_division_by_zero():
     assert (answer == 0.5).all(axis=1).mean() == pytest.approx(0.25, abs=0.1)
 
 
-@pytest.mark.parametrize("sigma", [-1, math.nan, math.inf, "1", None])
+@pytest.mark.parametrize("secret", [-1, 0.5, math.nan, "1", None, True])
+def test_a_bad_secret_is_refused_before_anything_is_asked(secret):
+    with pytest.raises(ValueError, match="seed"):
+        rs.GaussianNoise(0.1, secret)
+
+
+@pytest.mark.parametrize("sigma", [-1, math.nan, math.inf, "1", None, True])
 def test_bad_noise(sigma):
     with pytest.raises(ValueError, match="sigma"):
         rs.GaussianNoise(sigma)
