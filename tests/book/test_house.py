@@ -24,7 +24,6 @@ TO_COME = {
     "comparison/defense_comparison",
     "defenses/bdpl",
     "defenses/deceptive_perturbations",
-    "defenses/extraction_warning",
     "defenses/forgotten_siblings",
     "defenses/prada_detection",
     "defenses/prediction_poisoning",
