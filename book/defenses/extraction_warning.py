@@ -1289,7 +1289,7 @@ Markdown(
 # Bits are a harder currency than agreement: the last few per cent of agreement
 # hold a large part of them.
 # The bound is about the *proxy*, which the owner has; that the attacker's copy
-# knows no more than the proxy is an assumption, and it will be broken below.
+# knows no more than the proxy is an assumption, which is put to the test below.
 #
 # ### Together
 #
@@ -1461,7 +1461,7 @@ dict(zip(METERS, np.sum(crowds, axis=0).tolist(), strict=True))
 # at one end of it, and sends decoys: many rows of *one* label over the rest of
 # that feature's range, where $S$ lies, and rows of the other labels close to
 # the serious ones.
-# The first cut then parts decoys from decoys; all of $S$ falls on one side,
+# Where the first cut parts decoys from decoys, all of $S$ falls on one side,
 # into one pure leaf, and the gain is nothing, whatever was learned behind it.
 #
 # Decoys are free to invent: a known row with that feature moved, whose label
@@ -1923,8 +1923,9 @@ for name, rows in (("plain", sent), ("pinned", moved)):
 # - A threshold belongs to a length of stream: honest clients learn as well.
 # - Groups can be measured, once someone names them.
 # - What a greedy tree sees first is the client's choice: decoys over a feature
-#   that matters little hang a curtain before A, and one pinned value flattens
-#   every box of B, in accounts that the owner links completely.
+#   that matters little can hide $S$ from A without a second account.
+# - One pinned value at the root flattens every box of B; finding the root
+#   takes queries, which linked accounts give away.
 #
 # ## References
 #
