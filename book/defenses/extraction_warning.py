@@ -1289,7 +1289,7 @@ Markdown(
 # Bits are a harder currency than agreement: the last few per cent of agreement
 # hold a large part of them.
 # The bound is about the *proxy*, which the owner has; that the attacker's copy
-# knows no more than the proxy is an assumption, which is put to the test below.
+# knows no more than the proxy is an assumption, put to the test below.
 #
 # ### Together
 #
