@@ -20,10 +20,7 @@ TECHNIQUES = [
 ]
 TO_COME = {
     "comparison/arena",
-    "comparison/attack_comparison",
-    "comparison/defense_comparison",
     "defenses/bdpl",
-    "defenses/extraction_warning",
     "defenses/forgotten_siblings",
     "defenses/prada_detection",
     "defenses/prediction_poisoning",
