@@ -22,7 +22,6 @@ TO_COME = {
     "comparison/arena",
     "comparison/attack_comparison",
     "comparison/defense_comparison",
-    "defenses/bdpl",
     "defenses/deceptive_perturbations",
     "defenses/extraction_warning",
     "defenses/forgotten_siblings",
