@@ -85,6 +85,50 @@ KNOCKOFF = load_chapter("attacks/knockoff_nets")
 plotting.use_style()
 claims = Claims()
 
+
+def check_layer(predict, delta, memory, key):
+    """Refuse what a layer cannot be made of."""
+    if not callable(predict):
+        raise ValueError("predict must be a function: pass predict_proba")
+    if not 0 < delta < np.inf:
+        raise ValueError(
+            f"delta must be a distance above 0, not {delta}: the features' "
+            "units are its units"
+        )
+    if memory not in MEMORIES:
+        raise ValueError(
+            f"memory must be one of {', '.join(MEMORIES)}, not {memory!r}"
+        )
+    if not (isinstance(key, int) and 0 <= key < 2**128):
+        raise ValueError(
+            "key must be a whole number from 0 to 2**128 - 1, for instance "
+            "secrets.randbits(128)"
+        )
+
+
+def check_edge(reach, by_cell, memory):
+    """Refuse what a soft edge cannot be made of."""
+    checks.share("reach", reach, 1, 100)
+    if memory not in (("grid",) if by_cell else ("cache", "grid")):
+        raise ValueError(
+            f'memory {memory!r}: a soft edge takes "grid", or "cache" where '
+            "rows decide"
+        )
+
+
+def checked_rows(x, probabilities):
+    """Rows and their probabilities as arrays, or a `ValueError`."""
+    x, probabilities = np.asarray(x), np.asarray(probabilities)
+    if probabilities.ndim != 2 or len(x) != len(probabilities) or x.ndim < 2:
+        raise ValueError(
+            f"rows {x.shape} and probabilities {probabilities.shape}: give "
+            "(n, ...) rows and (n, c) probabilities"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(probabilities).all()):
+        raise ValueError("NaN or infinite values: drop or repair those rows")
+    return x, probabilities
+
+
 # %% [markdown]
 # Every result is repeated with `n_seeds` seeds: each splits the data anew,
 # trains its own victim, and draws its own key and its own queries.
@@ -97,7 +141,6 @@ deltas = [1 / 16, 1 / 8, 1 / 4]
 epsilons = [0.01, 0.1, 0.5, 1, 2, 4]
 n_pairs, n_rounds = 60, 14  # bisection
 n_retrain = 480  # queries of the retraining attacks
-n_starts = 4  # walks on each victim, each from other rows, under a new key
 edge_budget = 4000  # queries of the attack on the edge
 n_letters = 1000
 price_per_1000 = 1.50
@@ -128,12 +171,11 @@ for name, layers in {"no layer": (), "BDPL": (layer,)}.items():
 # | **pays** | for every row, repeats included |
 # | **wants** | the boundary, as exactly as possible |
 #
-# A bisection between two rows of different labels halves the uncertainty
-# about the boundary with every query.
-# {cite:t}`zheng2019bdpl` want to stop that.
-# The abstract of their journal version {cite:p}`zheng2022protecting` says
-# what is promised: an adversary cannot learn the boundary between two classes
-# beyond a predefined precision, no matter how many queries it sends.
+# {cite:t}`zheng2019bdpl` want to stop bisections between rows of different
+# labels, which halve the uncertainty with every query.
+# The abstract of their journal version {cite:p}`zheng2022protecting` promises
+# that the boundary between two classes cannot be learned beyond a predefined
+# precision, however many queries are sent.
 # "How it breaks" puts that to the test.
 #
 # ## The idea
@@ -145,10 +187,10 @@ for name, layers in {"no layer": (), "BDPL": (layer,)}.items():
 # at that distance on all dimensions.
 #
 # **The guarantee.**
-# What is to be hidden is whether two sensitive queries lie on the same side.
-# Let $y_1, y_2$ be their labels and $a_1, a_2$ the answers.
-# We ask that the answers never shift the odds of "same side" by more than a
-# factor $e^{\epsilon}$, where both were equally likely before:
+# Let $y_1, y_2$ be the labels of two sensitive queries and $a_1, a_2$ the
+# answers.
+# The answers may not shift the odds of "same side" by more than a factor
+# $e^{\epsilon}$, where both were equally likely before:
 #
 # $$
 # e^{-\epsilon} \le
@@ -156,8 +198,8 @@ for name, layers in {"no layer": (), "BDPL": (layer,)}.items():
 # \le e^{\epsilon} .
 # $$
 #
-# (The text of the paper was not at hand when this was written.
-# We state the guarantee in this form, and derive all that follows from it.)
+# (The text of the paper was not at hand; what follows is derived from the
+# guarantee in this form.)
 #
 # **The probability of truth.**
 # Let each sensitive answer be true with probability $p = \frac12 + t$,
@@ -187,8 +229,7 @@ for name, layers in {"no layer": (), "BDPL": (layer,)}.items():
 #
 # ### The probability of truth
 #
-# Numerator and denominator are divided by $e^{\epsilon}$ first, so that a
-# large $\epsilon$ does not overflow.
+# Numerator and denominator are divided by $e^{\epsilon}$, against overflow.
 
 
 # %%
@@ -212,40 +253,13 @@ def truth_probability(epsilon, classes=2):
 print({e: round(truth_probability(e), 4) for e in epsilons})
 
 # %% [markdown]
-# Whether the algebra is right can be counted out.
-# For two labels and two answers there are $c^4$ cases; each has a
-# probability, and the odds are sums of them.
-
-
-# %%
-def odds_by_enumeration(p, classes=2):
-    """Odds of equal against unequal labels, for (equal, unequal) answers.
-
-    p: the probability of truth; the other labels share the rest evenly.
-    "Equal" and "unequal" are equally likely beforehand, and the labels
-    uniform within each.
-    """
-    c = classes
-    answer = np.where(np.eye(c) == 1, p, (1 - p) / (c - 1))
-    weight = np.zeros((2, 2))  # [labels differ, answers differ]
-    for y1, y2, a1, a2 in itertools.product(range(c), repeat=4):
-        prior = 1 / c if y1 == y2 else 1 / (c * (c - 1))
-        chance = prior * answer[y1, a1] * answer[y2, a2]
-        weight[int(y1 != y2), int(a1 != a2)] += chance
-    return tuple(weight[0] / weight[1])
-
-
-np.log(odds_by_enumeration(truth_probability(0.5))).round(12)
-
-# %% [markdown]
 # ### The victims
 #
-# Medical measurements of tumours (breast cancer, 30 features), reduced to
-# principal components and scaled to $[-1, 1]$.
-# `PlaneVictim` is a logistic regression: its true boundary is a plane, so that
-# every error can be measured.
+# Measurements of tumours (breast cancer, 30 features), reduced to principal
+# components and scaled to $[-1, 1]$.
+# `PlaneVictim` is a logistic regression, whose true boundary is known.
 # `NetworkVictim` has a hidden layer, and a boundary that may bend.
-# Both are in the folded cell, with functions that print and draw.
+# The folded cell makes five of each, and prints how often they are right.
 
 
 # %% tags=["hide-input"]
@@ -325,10 +339,11 @@ def as_fraction(delta):
     return f"1/{1 / delta:.3g}"
 
 
-# %% [markdown]
-# Five of each, and how often they are right on test rows.
+def slope_of_plane(victim, x):
+    """The gradient of the margin of a linear victim: w for every row."""
+    return np.broadcast_to(victim.w, x.shape)
 
-# %%
+
 seeds = range(seed, seed + n_seeds)
 plane = {s: PlaneVictim(s) for s in seeds}
 network = {s: NetworkVictim(s) for s in seeds}
@@ -341,10 +356,8 @@ for kind in (plane, network):
 #
 # A probe is a step of length $\Delta$ from the query, both ways along a
 # direction.
-# The axes need nothing but the victim's labels and cost $2d$ probes.
-# An owner has more: the gradient of the margin, the difference of the two
-# largest logits, points straight at a linear boundary, and one direction is
-# enough.
+# The axes cost $2d$ probes; the gradient of the margin, the difference of the
+# two largest logits, points straight at a linear boundary, and is enough.
 
 
 # %%
@@ -364,9 +377,7 @@ def along_gradient(gradient, x):
 
 
 # %% [markdown]
-# The probes are asked in batches of about 4,000.
-# A row whose label has flipped once is settled, and drops out of the next
-# batch.
+# Probes are asked in batches; a row whose label has flipped is settled.
 
 
 # %%
@@ -401,39 +412,30 @@ def in_zone(predict, x, labels, delta, directions=axes, at_once=4096):
 
 
 # %%
-def slope_of_plane(victim, x):
-    """The gradient of the margin of a linear victim: w for every row."""
-    return np.broadcast_to(victim.w, x.shape)
-
-
-wrong_zone = {"axes": 0, "gradient": 0}
+wrong_zone = dict.fromkeys(("axes", "gradient"), 0)
 for s, v in plane.items():
     x = uniform(4000, v.d, s)
     own, score = v.model.predict(x), np.abs(x @ v.w + v.beta)
     tip = partial(along_gradient, partial(slope_of_plane, v))
-    by_axes = in_zone(v.predict_proba, x, own, delta)
-    by_slope = in_zone(v.predict_proba, x, own, delta, tip)
-    wrong_zone["axes"] += (by_axes != (score < delta * abs(v.w).max())).sum()
-    inside = np.abs(v.distance(x)) < delta
-    wrong_zone["gradient"] += (by_slope != inside).sum()
-print(wrong_zone)
+    for name, way, norm in (("axes", axes, np.inf), ("gradient", tip, 2)):
+        flagged = in_zone(v.predict_proba, x, own, delta, way)
+        inside = score < delta * np.linalg.norm(v.w, norm)
+        wrong_zone[name] += (flagged != inside).sum()
+print("wrong rows:", {name: int(n) for name, n in wrong_zone.items()})
 
 # %% [markdown]
 # ### The memory
 #
 # A client who repeats a query must not get a second, independent answer.
-# A list of past answers would do, but it grows, and every server needs the
-# same one.
-# A *keyed hash* needs no memory: it maps a secret key and a place to a number
-# that looks random, and always to the same one.
+# Instead of a list that grows, a *keyed hash* maps a secret key and a place to
+# a number that looks random, and always to the same one.
 
 
 # %%
 def keyed_numbers(rows, key):
-    """A number in [0, 1) for each row, the same for equal rows: (n,).
+    """A number in [0, 1) for each row of float64, equal for equal rows.
 
-    rows: float64. key: bytes, secret. Keyed BLAKE2, used as a random
-    function.
+    key: bytes, secret. Keyed BLAKE2, used as a random function.
     """
     digests = (
         hashlib.blake2b(row.tobytes(), key=key, digest_size=8).digest()
@@ -476,19 +478,28 @@ cell_centres(np.array([[0.31], [0.32], [0.45]]), CELL * delta, seed).round(3)
 # %% [markdown]
 # ### The answers in the zone
 #
-# The false label is the runner-up at the place that is answered for: with
-# two classes the other one, with many the class on the far side of the
-# nearest boundary, as far as the victim can tell.
-# So the noise stays between the two classes that meet there, and the
-# probability of truth is that for two labels.
+# The false label is the runner-up at the place that is answered for, so that
+# the noise stays between the two classes that meet there, and the probability
+# of truth is that for two labels.
+
+
+# %%
+def one_of_two(probabilities, numbers, p):
+    """The likeliest label (n,) where a number is below p, else the next."""
+    two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    return np.where(numbers < p, two[:, 0], two[:, 1])
+
+
+one_of_two(np.array([[0.1, 0.6, 0.3]] * 2), np.array([0.2, 0.7]), p=0.61)
+
+
+# %% [markdown]
+# Where the coin comes from, and what it is tossed for:
 
 
 # %%
 class BoundaryResponse:
-    """What is answered to sensitive rows: one of the two likeliest labels.
-
-    The arguments are those of `BDPL`.
-    """
+    """What is answered to sensitive rows; arguments are those of `BDPL`."""
 
     def __init__(self, predict, delta, epsilon, memory, key):
         check_layer(predict, delta, memory, key)
@@ -508,36 +519,29 @@ class BoundaryResponse:
         places = self.places(x)
         if self.memory == "grid":
             probabilities = self.predict(places)
-        two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+        numbers = keyed_numbers(places, self.key)
         if self.memory == "none":
             numbers = self.fresh.random(len(x))
-        else:
-            numbers = keyed_numbers(places, self.key)
-        return np.where(numbers < self.p, two[:, 0], two[:, 1])
+        return one_of_two(probabilities, numbers, self.p)
 
 
 # %% [markdown]
 # ### The layer
 #
 # Everything comes together in one callable.
-# Its answer is one-hot: a probability of 0.502, true or swapped, would tell
-# that the boundary is near.
+# Its answer is one-hot: a probability of 0.502 would tell that the boundary
+# is near.
 
 
 # %%
 class BDPL(BoundaryResponse):
     """The boundary differentially private layer, a defense for labels.
 
-    predict: the victim, from rows (n, ...) to probabilities (n, c). delta:
-    the zone's half-width, in units of the features, above 0. epsilon: the
-    privacy budget, above 0. memory: one of `MEMORIES`; the published one is
-    "cache". key: a secret whole number from 0 to 2**128 - 1. directions:
-    where probes go, `axes` or `partial(along_gradient, gradient)`.
-
-    Called with rows and the victim's probabilities, it returns one-hot
-    answers (n, c). Nothing is remembered from call to call, except by the
-    generator of `memory="none"`. Raises `ValueError` for bad input.
-    Source: Zheng et al. (2019), in the form derived above.
+    predict: from rows (n, ...) to probabilities (n, c). delta: the zone's
+    half-width, in units of the features. epsilon: the privacy budget. memory:
+    one of `MEMORIES`. key: a secret whole number below 2**128. directions:
+    where probes go. Maps rows and the victim's probabilities to one-hot
+    answers (n, c). Raises `ValueError`. Source: Zheng et al. (2019).
     """
 
     def __init__(
@@ -553,45 +557,6 @@ class BDPL(BoundaryResponse):
         if near.any():
             labels[near] = self.noisy(x[near], probabilities[near])
         return np.eye(probabilities.shape[1])[labels]
-
-
-# %% [markdown]
-# What cannot be used is refused when the layer is made, or before it is
-# asked, by the folded checks.
-
-
-# %% tags=["hide-input"]
-def check_layer(predict, delta, memory, key):
-    """Refuse what a layer cannot be made of."""
-    if not callable(predict):
-        raise ValueError("predict must be a function: pass predict_proba")
-    if not 0 < delta < np.inf:
-        raise ValueError(
-            f"delta must be a distance above 0, not {delta}: the features' "
-            "units are its units"
-        )
-    if memory not in MEMORIES:
-        raise ValueError(
-            f"memory must be one of {', '.join(MEMORIES)}, not {memory!r}"
-        )
-    if not (isinstance(key, int) and 0 <= key < 2**128):
-        raise ValueError(
-            "key must be a whole number from 0 to 2**128 - 1, for instance "
-            "secrets.randbits(128)"
-        )
-
-
-def checked_rows(x, probabilities):
-    """Rows and their probabilities as arrays, or a `ValueError`."""
-    x, probabilities = np.asarray(x), np.asarray(probabilities)
-    if probabilities.ndim != 2 or len(x) != len(probabilities) or x.ndim < 2:
-        raise ValueError(
-            f"rows {x.shape} and probabilities {probabilities.shape}: give "
-            "(n, ...) rows and (n, c) probabilities"
-        )
-    if not (np.isfinite(x).all() and np.isfinite(probabilities).all()):
-        raise ValueError("NaN or infinite values: drop or repair those rows")
-    return x, probabilities
 
 
 # %% [markdown]
@@ -627,11 +592,10 @@ panels[1].set_title("answers")
 plt.show()
 
 # %% [markdown]
-# Outside the zone every answer is true.
-# Inside, the answers come in blocks: all sensitive rows of one cell are told
+# Outside the zone every answer is true; inside, all rows of a cell are told
 # the same.
-# Where a block that lies meets the truth, look at the border of the block:
-# it is not a side of a cell there, but the edge of the zone.
+# Where a block that lies meets the truth, its border is not a side of a cell,
+# but the edge of the zone.
 # We come back to that.
 #
 # ## Does it work?
@@ -639,12 +603,31 @@ plt.show()
 # ### The odds
 #
 # Do the answers shift the odds as they should?
-# A victim with a single feature answers three rows, two on one side of its
-# boundary and one on the other, 400,000 times each, with fresh noise.
-# For three and ten labels the same is drawn directly.
+# For two labels and two answers there are $c^4$ cases, so that the odds can
+# be counted out.
+# Beside that, a victim with a single feature answers three rows, two on one
+# side of its boundary and one on the other, 400,000 times each, with fresh
+# noise; for more labels the same is drawn directly.
 
 
 # %% tags=["hide-input"]
+def odds_by_enumeration(p, classes=2):
+    """Odds of equal against unequal labels, for (equal, unequal) answers.
+
+    p: the probability of truth; the other labels share the rest evenly.
+    "Equal" and "unequal" are equally likely beforehand, and the labels
+    uniform within each.
+    """
+    c = classes
+    answer = np.where(np.eye(c) == 1, p, (1 - p) / (c - 1))
+    weight = np.zeros((2, 2))  # [labels differ, answers differ]
+    for y1, y2, a1, a2 in itertools.product(range(c), repeat=4):
+        prior = 1 / c if y1 == y2 else 1 / (c * (c - 1))
+        chance = prior * answer[y1, a1] * answer[y2, a2]
+        weight[int(y1 != y2), int(a1 != a2)] += chance
+    return tuple(weight[0] / weight[1])
+
+
 def step_victim(x):
     """Probabilities of a victim of one feature with its boundary at 0."""
     high = 1 / (1 + np.exp(-4 * x[:, 0]))
@@ -717,9 +700,9 @@ def bisection_errors(victim, delta, epsilon, memory, search, seed):
 
 
 # %% [markdown]
-# Over memories, half-widths and budgets:
+# The figure shows it over memories, half-widths and budgets.
 
-# %%
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Median error of bisection against the privacy budget, with an exact cache and with the keyed grid; means over victims of the median over pairs, bands 95 % intervals."}, "image": {"alt": "Two panels, median error in units of delta over epsilon on a logarithmic axis, with one line and band for each delta. Left: exact cache. Right: keyed grid."}}
 search, errors = (n_pairs, n_rounds), {}
 for setting in itertools.product(("cache", "coins", "grid"), deltas, epsilons):
     memory, wide_zone, epsilon = setting
@@ -730,7 +713,6 @@ for setting in itertools.product(("cache", "coins", "grid"), deltas, epsilons):
         ]
 medians = {k: float(np.median(np.concatenate(e))) for k, e in errors.items()}
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Median error of bisection against the privacy budget, with an exact cache and with the keyed grid; means over victims of the median over pairs, bands 95 % intervals."}, "image": {"alt": "Two panels, median error in units of delta over epsilon on a logarithmic axis, with one line and band for each delta. Left: exact cache. Right: keyed grid."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 for ax, memory in zip(panels, ("cache", "grid"), strict=True):
     for wide_zone in deltas:
@@ -755,22 +737,18 @@ Markdown(
 )
 
 # %% [markdown]
-# With a small budget this search ends somewhere in the zone, as intended.
-# With an exact cache and a large budget a lie is rare, and a search that
-# meets none on its way ends on the boundary itself.
-# Under the grid the sensitive rows of a cell all get one answer, so that
-# halving a pair inside the zone finds a side of a cell, or the zone's edge.
+# With an exact cache and a large budget a lie is rare, and a search that meets
+# none ends on the boundary.
+# Under the grid a search finds a side of a cell, or the zone's edge.
 #
 # ### The price for benign clients
 #
-# A sensitive row gets a false label with probability $1 - p$, so the share of
-# answers that are true should be $1 - (1 - p)$ times the share of sensitive
-# rows.
-# With the grid the label is that of the cell's centre: where this lies on the
-# other side, the roles of $p$ and $1 - p$ are exchanged.
+# A sensitive row gets a false label with probability $1 - p$; under the grid
+# $p$ and $1 - p$ are exchanged where the cell's centre lies on the other side.
+# So the share of true answers can be predicted.
 
 
-# %%
+# %% tags=["remove-input"]
 def utility(victim, delta, epsilon, memory, keys):
     """Share of true labels for test rows: measured over keys, predicted."""
     x, own = victim.test, victim.predict_proba(victim.test)
@@ -786,10 +764,6 @@ def utility(victim, delta, epsilon, memory, keys):
     return np.mean(told), np.mean(chance), near.mean()
 
 
-# %% [markdown]
-# Measured and predicted, over ten keys for each victim:
-
-# %% tags=["remove-input"]
 price = {
     setting: np.array(
         [
@@ -829,9 +803,8 @@ Markdown(
 #
 # Now the attacks of [StealML: labels alone](../attacks/stealml_labels.ipynb),
 # each with and without the layer, with the same seeds.
-# Lowd and Meek's walk takes its steps from a base point near the boundary;
-# under false answers it may never end, so the attacker gives up after 300
-# queries and starts again somewhere else.
+# Under false answers Lowd and Meek's walk may never end, so its attacker gives
+# up after 300 queries and starts again somewhere else.
 # The folded functions run an attack and score its copy.
 
 
@@ -910,33 +883,26 @@ def loss_of(before, after, kind):
     return paired_difference(column(before, kind), column(after, kind))
 
 
-def utility_on(layers, x, own):
-    """True labels among the answers to rows x, in percent."""
-    answers = [layer(x, own) for layer in layers] or [own]
-    return 100 * metrics.fidelity(answers[-1], own)
-
-
 def named(zone):
     """A zone in words."""
     return f"delta {as_fraction(zone[0])}, epsilon {zone[1]}"
 
 
 # %% [markdown]
-# The walk is made from four starts, each under a key of its own; retraining
-# spends its whole budget once.
+# The walk is made from several starts, each under a key of its own;
+# retraining spends its whole budget once.
 
-# %%
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Extraction rate on uniform rows under the layer with a keyed grid: left against epsilon at the delta of the parameters, right against delta at epsilon 0.1. Means over victims with 95 % intervals."}, "image": {"alt": "Two panels, extraction rate in percent, with one line and band for each of four attacks: the walk and three kinds of retraining. Left: over epsilon. Right: over delta."}}
 zones = [None, *((wide_zone, 0.1) for wide_zone in deltas)]
 zones += [(delta, epsilon) for epsilon in (0.01, 1, 4)]
 stolen = {}
 for attack, zone in itertools.product(("walk", *RETRAIN), zones):
-    tries = n_starts if attack == "walk" else 1
+    tries = 4 if attack == "walk" else 1
     stolen[attack, zone] = [
         attacked(v, attack, zone, n_retrain, range(100 * s, 100 * s + tries))
         for s, v in plane.items()
     ]
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Extraction rate on uniform rows under the layer with a keyed grid: left against epsilon at the delta of the parameters, right against delta at epsilon 0.1. Means over victims with 95 % intervals."}, "image": {"alt": "Two panels, extraction rate in percent, with one line and band for each of four attacks: the walk and three kinds of retraining. Left: over epsilon. Right: over delta."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
 for attack in ("walk", *RETRAIN):
     for ax, axis, fixed in ((panels[0], 1, delta), (panels[1], 0, 0.1)):
@@ -978,12 +944,10 @@ Markdown(
 # %% [markdown]
 # The walk trusts every single answer, and one lie bends all that follows.
 # A learner that fits one plane to hundreds of answers averages the noise.
-#
-# How fast does retraining get there, and is a network with a bent boundary
-# another case?
-# The copy of the network is a network of the same kind.
+# How fast does it get there, and is a network, copied by a network, another
+# case?
 
-# %%
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Extraction rate on uniform rows against the queries of a copy retrained on uniform rows, with the layer and without; means over victims, bands 95 % intervals."}, "image": {"alt": "Two panels with the number of queries on a logarithmic axis and the extraction rate in percent, one line with a band for no layer and one for the layer. Left: linear victims. Right: networks."}}
 budgets, kinds = [60, 120, 240, 480, 960], {"plane": plane, "network": network}
 learners = {"plane": BYLABEL.linear_learner, "network": small_network}
 curves = {}
@@ -998,7 +962,6 @@ for (kind, hidden), budget in itertools.product(
         rate = rates(v, copy.predict)["uniform"]
         curves.setdefault((kind, hidden, budget), []).append(rate)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Extraction rate on uniform rows against the queries of a copy retrained on uniform rows, with the layer and without; means over victims, bands 95 % intervals."}, "image": {"alt": "Two panels with the number of queries on a logarithmic axis and the extraction rate in percent, one line with a band for no layer and one for the layer. Left: linear victims. Right: networks."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.3), sharey=True)
 for ax, kind in zip(panels, kinds, strict=True):
     for hidden, label in ((False, "no layer"), (True, "BDPL")):
@@ -1027,12 +990,19 @@ Markdown(
 #
 # ### Ask again, a little to the side
 #
-# A patient attacker asks for each row 25 times and takes the majority.
-# The rows lie in the zone; we count how often the majority is the true
-# label.
+# A patient attacker asks for each row of the zone 25 times, shifted a little,
+# and takes the majority.
+# How often is that the true label?
+# The folded cell holds this attacker, and one that comes from afar.
 
 
-# %%
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "True labels recovered by a majority of 25 queries, against how far the repeats are shifted; epsilon 0.5, delta as in the parameters. The dotted line is a single answer without a grid."}, "image": {"alt": "Two panels, share of labels recovered over the largest shift of a feature, with one line and band for each memory. Left: five features, four memories. Right: thirty features, cache and grid."}}
+def utility_on(layers, x, own):
+    """True labels among the answers to rows x, in percent."""
+    answers = [layer(x, own) for layer in layers] or [own]
+    return 100 * metrics.fidelity(answers[-1], own)
+
+
 def rows_in_zone(victim, delta, n, seed):
     """n rows within 90 % of the zone that the axis probes see."""
     x = uniform(n, victim.d, seed)
@@ -1054,11 +1024,16 @@ def recovery(victim, delta, memory, jitter, seed, repeats=25, epsilon=0.5):
     return metrics.fidelity(majority, victim.model.predict(x))
 
 
-# %% [markdown]
-# For four sizes of the shift, on victims with five components and on some
-# that use all features:
+def walk_and_average(victim, pairs, seed, *defenses):
+    """The direction from afar, the offset from many bisections."""
+    sell = partial(victim.sell, *defenses)
+    found, spent = walk(sell, victim.d, seed, step=5.0)
+    api = sell()
+    ends = edges(api, victim.d, pairs, 10, seed)
+    found[-1] = -np.mean(ends @ found[:-1])
+    return found, spent + api.ledger.queries
 
-# %%
+
 jitters, recovered = (0, 1e-3, 1e-2, 3e-2), {}
 families = {"5": plane, "30": {s: PlaneVictim(s, dims=None) for s in seeds}}
 for setting in itertools.product(families, MEMORIES, jitters):
@@ -1069,7 +1044,6 @@ for setting in itertools.product(families, MEMORIES, jitters):
             for s, v in families[family].items()
         ]
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "True labels recovered by a majority of 25 queries, against how far the repeats are shifted; epsilon 0.5, delta as in the parameters. The dotted line is a single answer without a grid."}, "image": {"alt": "Two panels, share of labels recovered over the largest shift of a feature, with one line and band for each memory. Left: five features, four memories. Right: thirty features, cache and grid."}}
 fig, panels = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
 for ax, family in zip(panels, families, strict=True):
     styles = zip(MEMORIES, plt.rcParams["axes.prop_cycle"], strict=False)
@@ -1104,12 +1078,19 @@ Markdown(
 # Under the grid, small shifts mostly stay in one cell, and a majority of one
 # answer is that answer; the more features, the sooner a shift leaves it.
 #
-# The memory `"coins"` draws one coin for a cell, as `"grid"` does, and
-# repeats alone do not tell the two apart.
-# But under one coin all rows of a cell are true together or false together,
-# so two queries in one cell are answered differently exactly if their labels
-# differ: the coin cancels, and the guarantee with it.
-# How many bisections end within a hundredth of $\Delta$ of the boundary?
+# ### One coin for a cell; walks from afar
+#
+# `"coins"` draws one coin for a cell, so that all its rows are true together
+# or false together: two of them are answered differently exactly if their
+# labels differ.
+# The coin cancels, and the guarantee with it.
+# The first table shows how many bisections end within a hundredth of $\Delta$
+# of the boundary: the mean over victims, and the largest.
+#
+# The second is about an attacker who walks with long steps from a base point
+# far away, where the zone is a thin sheet.
+# And the mean of many wrong ends, on either side of the boundary, is close to
+# right.
 
 # %% tags=["remove-input"]
 few_budgets = (0.01, 0.1, 0.5, 1)
@@ -1120,49 +1101,22 @@ shares = {
     for memory in ("cache", "coins", "grid")
     for epsilon in few_budgets
 }
-plotting.table(
-    [
-        {
-            "epsilon": epsilon,
-            **{
-                f"{memory} (%)": f"{100 * interval(v).mean:.0f} "
-                f"(up to {100 * max(v):.0f})"
-                for (memory, e), v in shares.items()
-                if e == epsilon
-            },
-        }
-        for epsilon in few_budgets
-    ]
+display(
+    plotting.table(
+        [
+            {
+                "epsilon": epsilon,
+                **{
+                    f"{memory} (%)": f"{100 * interval(v).mean:.0f} "
+                    f"(up to {100 * max(v):.0f})"
+                    for (memory, e), v in shares.items()
+                    if e == epsilon
+                },
+            }
+            for epsilon in few_budgets
+        ]
+    )
 )
-
-# %% [markdown]
-# The table gives the mean over victims, and the largest.
-# So the place must decide the *answer*, not the coin.
-#
-# ### Walk from afar, and average the ends
-#
-# The layer lies within $\Delta$ of the boundary only.
-# An attacker who walks with long steps from a base point far away sees the
-# zone as a thin sheet: the error of the direction shrinks with the distance.
-# And the mean of many wrong ends, on either side of the boundary, is close to
-# right.
-
-
-# %%
-def walk_and_average(victim, pairs, seed, *defenses):
-    """The direction from afar, the offset from many bisections."""
-    sell = partial(victim.sell, *defenses)
-    found, spent = walk(sell, victim.d, seed, step=5.0)
-    api = sell()
-    ends = edges(api, victim.d, pairs, 10, seed)
-    found[-1] = -np.mean(ends @ found[:-1])
-    return found, spent + api.ledger.queries
-
-
-# %% [markdown]
-# Two starts on each victim, at epsilon 0.1:
-
-# %% tags=["remove-input"]
 ways = {"walk, step 0.5": 0.5, "walk, step 5": 5.0, "step 5, mean end": None}
 broken = {name: [] for name in ways}
 for (name, step), (s, v) in itertools.product(ways.items(), plane.items()):
@@ -1201,16 +1155,15 @@ Markdown(
 # ### The edge of the zone is answered exactly
 #
 # Which rows are sensitive is decided row by row and without noise.
-# So the answers change from truth to noise on two planes,
-# $w \cdot x + \beta = \pm \Delta \max_i |w_i|$, and the boundary is halfway
-# between them.
-# These edges run through the cells of the grid: where a cell lies, a
-# bisection inside it ends on the edge.
+# So answers change from truth to noise on two planes,
+# $w \cdot x + \beta = \pm \Delta \max_i |w_i|$, with the boundary halfway.
+# They run through the cells of the grid: where a cell lies, a bisection inside
+# it ends on the edge.
 #
-# Most ends lie on sides of cells instead.
-# There the label depends on one feature alone, which $2d$ queries show: step
-# aside along each axis, both ways, and count the steps that meet the other
-# label.
+# Most ends lie on sides of cells instead, where the label depends on one
+# feature alone.
+# So step aside along each axis, both ways, and count the steps that meet the
+# other label.
 
 
 # %%
@@ -1225,6 +1178,11 @@ def rough_ends(label, d, pairs, rng, rounds=14):
     return one, other, y[i]
 
 
+# %% [markdown]
+# The ends that are not on a side:
+
+
+# %%
 def not_on_a_side(label, one, own, h):
     """Which ends change their label along two axes or more: numbers."""
     d = one.shape[1]
@@ -1249,8 +1207,8 @@ print("distance / edge:", (v.distance(one[kept]) / half_width).round(2))
 
 # %% [markdown]
 # At such an end the edge is met $d + 1$ times, by parallel bisections a
-# thousandth apart, as deep as a float allows.
-# The points must lie on one plane; which they do not at a corner of a cell.
+# thousandth apart.
+# The points must lie on one plane, which they do not at a corner of a cell.
 
 
 # %%
@@ -1278,16 +1236,12 @@ def tangent_plane(label, one, other, own, h=1e-3, rounds=34):
 
 # %% [markdown]
 # Edges that are parallel belong together, and the boundary is in the middle
-# of their widest gap.
-# $\Delta$ need not be known.
+# of their widest gap; $\Delta$ need not be known.
 
 
 # %%
 def middle_of_edges(planes):
-    """The plane midway in the widest gap between parallel ones, or None.
-
-    planes: list of [w; beta] with |w| = 1. The largest set of equal w counts.
-    """
+    """The plane amid the widest gap of parallel [w; beta], |w| = 1."""
     normals = np.array(planes)[:, :-1]
     equal = np.abs(normals[:, None] - normals).max(axis=2) < 1e-6
     group = np.array(planes)[equal[equal.sum(axis=1).argmax()]]
@@ -1299,6 +1253,11 @@ def middle_of_edges(planes):
     return np.append(group[0, :-1], offsets[k : k + 2].mean())
 
 
+# %% [markdown]
+# The whole attack bisects, sorts out, and measures until that gap is there.
+
+
+# %%
 def steal_by_edges(api, d, seed=0, wanted=2, pairs=10, batches=100):
     """A linear victim [w; beta] behind BDPL, by the edges of its zone.
 
@@ -1319,9 +1278,8 @@ def steal_by_edges(api, d, seed=0, wanted=2, pairs=10, batches=100):
 
 
 # %% [markdown]
-# Five victims, three budgets of privacy, and an API that stops the attacker
-# at `edge_budget`.
-# The folded functions score a plane, and run an attack on all victims.
+# The folded functions score a plane, and run each attack of this chapter on
+# all victims.
 
 
 # %% tags=["hide-input"]
@@ -1379,8 +1337,37 @@ def grid_layer(victim, key, epsilon=0.1):
     return BDPL(victim.predict_proba, delta, epsilon, "grid", key)
 
 
+def by_noise(api, layer, victim, seed, edge):
+    """`steal_by_noise`, called as `tried` calls."""
+    return steal_by_noise(api, victim.d, layer.p, seed, edge)
+
+
+def cache_layer(victim, key, epsilon=0.1):
+    """The published layer, with an exact cache."""
+    return BDPL(victim.predict_proba, delta, epsilon, "cache", key)
+
+
+def by_cells(api, layer, victim, seed):
+    """`steal_from_cells`, called as `tried` calls."""
+    return steal_from_cells(api, layer, victim.d, seed)
+
+
+def by_edges_and_cells(api, layer, victim, seed):
+    """The direction from two edges, the offset from bits of cells."""
+    first = steal_by_edges(api, victim.d, seed)
+    return steal_from_cells(api, layer, victim.d, seed, first=first)
+
+
+def edged(victim, key, kind):
+    """One of `EDGES` at epsilon 0.1."""
+    return SoftEdge(
+        *(victim.predict_proba, delta, 0.1), key=key, **EDGES[kind]
+    )
+
+
 # %% [markdown]
-# The largest error is that of the worst victim.
+# Three budgets of privacy, and an API that stops the attacker at
+# `edge_budget`; errors are those of the worst victim.
 
 # %%
 by_edge = {
@@ -1392,33 +1379,30 @@ plotting.table([{"epsilon": e} | told_of(r) for e, r in by_edge.items()])
 # %% [markdown]
 # So what does the guarantee cover?
 # Two sensitive queries: their answers say little about whether they lie on
-# the same side, and that holds here as before.
-# *That* they are sensitive is no secret it keeps.
-# Many queries that all bear on one edge give the edge away, and with it the
-# boundary, as exactly as a float can hold it, at any budget of privacy.
+# the same side.
+# *That* they are sensitive is answered exactly, and many queries that bear on
+# one edge say where it is, whatever $\epsilon$.
 #
 # ### An exact cache: the noise itself is a search
 #
-# Under the published memory the label jumps back and forth in the zone, and
-# plain bisection ends anywhere.
-# But a row moved by a hair gets fresh noise.
-# So along a line each question can be asked again at almost the same place,
-# and *probabilistic bisection* {cite:p}`horstein1960sequential` makes the
-# most of it.
-# It keeps a density of where the change lies, asks at its median, and by
-# Bayes' rule multiplies the two sides with the probability of the answer.
-# A change is told by how often an answer differs from the label at the
-# line's start: `before` it and `behind` it.
-# At the boundary the two are $1 - p$ and $p$; at the edge 0 and $1 - p$.
+# Under the published memory labels jump back and forth in the zone, and plain
+# bisection ends anywhere.
+# But a row moved by a hair gets fresh noise, so that each question along a
+# line can be asked again.
+# *Probabilistic bisection* {cite:p}`horstein1960sequential` keeps a density of
+# where the change lies, asks at its median, and by Bayes' rule multiplies the
+# two sides with the probability of the answer.
+# The answer is whether the label differs from that at the line's start, which
+# it does with probability `before` and `behind` the change: $1 - p$ and $p$
+# at the boundary, 0 and $1 - p$ at the edge.
 
 
 # %%
 def noisy_bisection(differs, before, behind, width=1e-11, most=20_000):
     """Where on [0, 1] the odds of an answer change, or None.
 
-    differs: maps t to whether the answer at t is another than at 0; asked
-    again it draws anew. before, behind: the probabilities of that, on the two
-    sides. width: of what holds all but a millionth of the density, at last.
+    differs: maps t to whether the answer there is another than at 0. before,
+    behind: the probabilities of that. width: of what holds the density.
     """
     ends, mass = np.array([0.0, 1.0]), np.array([1.0])
     for _ in range(most):
@@ -1438,7 +1422,7 @@ def noisy_bisection(differs, before, behind, width=1e-11, most=20_000):
 
 
 # %% [markdown]
-# A coin that says "differs" with probability 0.4 before 1/3, and 0.6 behind:
+# A coin that differs with probability 0.4 before 1/3, and 0.6 behind:
 
 # %%
 rng, count = np.random.default_rng(seed), itertools.count()
@@ -1449,11 +1433,14 @@ found = noisy_bisection(
 print(f"{next(count)} questions, off by {abs(found - 1 / 3):.0e}")
 
 # %% [markdown]
-# Lines between rows of different labels meet the boundary once.
-# Lines that start with a lie find no change, and are dropped.
+# Lines run between rows of different labels; those that start with a lie find
+# no change, and are dropped.
+# $d$ points of the boundary are a plane; of the edges $d + 1$ are needed, not
+# all on one side.
+# Both are solved by the null vector of a matrix, in the folded cell.
 
 
-# %%
+# %% tags=["hide-input"]
 def points_by_noise(api, d, n, odds, seed=0, shift=1e-12):
     """n points (n, d) where the odds of an answer change; starting labels.
 
@@ -1477,13 +1464,6 @@ def points_by_noise(api, d, n, odds, seed=0, shift=1e-12):
     raise RuntimeError(f"{len(points)} of {n} points found: is BDPL there?")
 
 
-# %% [markdown]
-# $d$ points of the boundary are a plane.
-# Of the edges $d + 1$ points are needed, not all on one side: two offsets and
-# one direction, again by the null vector of a matrix.
-
-
-# %%
 def plane_of_points(points, own, edge):
     """The boundary [w; beta] through points, or amid points of two edges."""
     sides = [own == 0, own == 1] if edge else [np.ones(len(points))]
@@ -1512,20 +1492,16 @@ def steal_by_noise(api, d, p, seed=0, edge=True):
 
 
 # %% [markdown]
+# $d$ points of the boundary are a plane.
+# Of the edges $d + 1$ points are needed, not all on one side: two offsets and
+# one direction, again by the null vector of a matrix.
+
+
+# %% [markdown]
 # Both searches on all victims, at two budgets of privacy:
 
 
 # %% tags=["remove-input"]
-def by_noise(api, layer, victim, seed, edge):
-    """`steal_by_noise`, called as `tried` calls."""
-    return steal_by_noise(api, victim.d, layer.p, seed, edge)
-
-
-def cache_layer(victim, key, epsilon=0.1):
-    """The published layer, with an exact cache."""
-    return BDPL(victim.predict_proba, delta, epsilon, "cache", key)
-
-
 by_noises = {
     (e, name): tried(
         partial(by_noise, edge=name == "edges"),
@@ -1563,35 +1539,31 @@ Markdown(
 
 # %% [markdown]
 # The smaller $\epsilon$, the more questions the boundary takes; but the more
-# lies there are, the easier the edge is seen.
+# lies, the easier the edge is seen.
 #
 # ### A soft edge
 #
-# {cite:t}`zheng2022protecting` announce, in their abstract, a generalisation
-# from a hard to a soft boundary, with a perturbation that adapts.
+# The abstract of {cite:t}`zheng2022protecting` announces a generalisation from
+# a hard to a soft boundary, with a perturbation that adapts.
 # Its text was not at hand either; what follows is ours.
-# The half-width is drawn by the key for each place, evenly between $\Delta$
-# and `reach` times $\Delta$, so that lies become rare gradually, and the
-# guarantee still covers all that it covered.
-# With `by_cell` the centre of a cell decides about everything, also whether
-# its rows are sensitive, and all rows of the cell get the centre's answer.
+# The key draws a half-width for each place, evenly between $\Delta$ and
+# `reach` times $\Delta$, so that lies become rare gradually, and the guarantee
+# covers what it covered.
+# With `by_cell` the centre of a cell decides about everything, the zone too,
+# and all rows of the cell get the centre's answer.
 
 
 # %%
 class SoftEdge(BDPL):
-    """BDPL with a zone of random width, or one that cells decide.
+    """BDPL with half-widths up to reach times delta, 1 being a hard edge.
 
-    reach: the largest half-width over delta; 1 is a hard edge. by_cell: rows
-    are answered as the centres of their cells. memory: "cache", or "grid".
-    The other arguments are those of `BDPL`.
+    by_cell: rows are answered as the centres of their cells.
     """
 
     def __init__(self, *arguments, reach=2.0, by_cell=False, **options):
         super().__init__(*arguments, **options)
-        self.reach = checks.share("reach", reach, 1, 100)
-        self.by_cell = by_cell
-        if self.memory not in (("grid",) if by_cell else ("cache", "grid")):
-            raise ValueError(f"memory {self.memory!r}: take 'grid'")
+        check_edge(reach, by_cell, self.memory)
+        self.reach, self.by_cell = reach, by_cell
 
     def __call__(self, x, probabilities):
         x, probabilities = checked_rows(x, probabilities)
@@ -1611,12 +1583,12 @@ class SoftEdge(BDPL):
 # What would an expert try next?
 # Behind an exact cache, the search for the boundary itself.
 # Where rows decide and cells remember, each cell has a sharp edge of its own,
-# parallel to the boundary: the direction is found as before, and the offset
-# lies between the innermost edges of the two sides.
-# Where cells decide, an answer is one noisy bit about a cell's centre, and
-# there is no edge left to bisect.
-# There the attacker fits a model of the layer to the bits: a cloud of planes
-# that explain the answers so far, and each new query where they disagree most.
+# parallel to the boundary: the direction is found as before, the offset lies
+# between the innermost edges.
+# Where cells decide, an answer is one noisy bit about a cell's centre, and no
+# edge is left to bisect.
+# There the attacker fits a cloud of planes to the bits, and asks where these
+# planes disagree most.
 # We hand it the grid, $\Delta$ and $\epsilon$.
 
 
@@ -1700,8 +1672,7 @@ def steal_from_cells(
 
 
 # %% [markdown]
-# Each layer meets the attack that suits it, at epsilon 0.1; the clients' side
-# is measured on test rows, over ten keys for each victim.
+# Five kinds of edge:
 
 # %%
 GRID = {"memory": "grid"}
@@ -1714,28 +1685,7 @@ EDGES = {
 }
 
 
-def edged(victim, key, kind):
-    """One of `EDGES` at epsilon 0.1."""
-    return SoftEdge(
-        *(victim.predict_proba, delta, 0.1), key=key, **EDGES[kind]
-    )
-
-
-# %% [markdown]
-# The attacks by name, and for each kind of edge those that are tried on it:
-
-
-# %%
-def by_cells(api, layer, victim, seed):
-    """`steal_from_cells`, called as `tried` calls."""
-    return steal_from_cells(api, layer, victim.d, seed)
-
-
-def by_edges_and_cells(api, layer, victim, seed):
-    """The direction from two edges, the offset from bits of cells."""
-    first = steal_by_edges(api, victim.d, seed)
-    return steal_from_cells(api, layer, victim.d, seed, first=first)
-
+# %% tags=["remove-input"]
 
 ATTACKS = {
     "edges": by_edges,
@@ -1748,8 +1698,6 @@ MEETINGS = [("hard, rows decide", "edges")]
 MEETINGS += [("soft, rows decide", a) for a in list(ATTACKS)[1:3]]
 MEETINGS += [(k, a) for k in list(EDGES)[2:4] for a in ("edges", "cells")]
 MEETINGS += [("soft, exact cache", "noise")]
-
-# %% tags=["remove-input"]
 met = {}
 for kind, attack in MEETINGS:
     budget = 50_000 if attack in ("noise", "10 edges") else edge_budget
@@ -1793,8 +1741,6 @@ display(
         ]
     )
 )
-
-# %% tags=["remove-input"]
 soft_runs = met["soft, rows decide", "10 edges"]
 hard_price = clients["hard, rows decide"].mean
 softest = "soft, cells decide"
@@ -1845,7 +1791,6 @@ Markdown(
 #
 # Along the axes a plane is flagged within $\Delta \max_i |w_i|$, in the true
 # zone within $\Delta \lVert w \rVert_2$.
-# The ratio of the two is the share of the zone that the axis probes see.
 # Probing all $2^d$ corners of the cube instead would flag
 # $\Delta \lVert w \rVert_1$, which is too much.
 
@@ -1872,17 +1817,17 @@ Markdown(
 )
 
 # %% [markdown]
-# On the MNIST victim no zone is known exactly, so a stronger search judges:
-# ten steps downhill on the margin, kept within the distance $\Delta$.
-# Its flips are real, so it can miss rows of the zone but not invent them.
+# On the MNIST victim a stronger search judges: ten steps downhill on the
+# margin, within the distance $\Delta$, which can miss rows of the zone but
+# not invent them.
+# The axes cost up to 1,568 probes for a picture, the gradient two and one
+# backward pass.
 #
-# And KnockoffNets, which halves no pairs and takes no steps, sends letters
-# and trains a network on the answers.
-# The layer here has the gradient probe and an exact cache; no picture is
-# sent twice, so a better memory would make no difference to this attacker.
+# KnockoffNets halves no pairs: it sends letters, no picture twice, and trains
+# a network on the answers, here behind the gradient probe.
 
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 def margin_gradient(model, x):
     """Gradient of the margin of a torch model, first minus second logit."""
     device = next(model.parameters()).device
@@ -1920,10 +1865,6 @@ def knockoff_run(predict, layers, budget, pool, exam, seed):
     }
 
 
-# %% [markdown]
-# First who is found, and at which cost in time:
-
-# %%
 digits_victim = victims.mnist_lenet()
 ask = digits_victim.predict_proba
 gradient = partial(margin_gradient, digits_victim.model)
@@ -1938,28 +1879,21 @@ for kind, x in (("letters", letters[:few]), ("test digits", exam[:few])):
         flags[kind, name] = in_zone(ask, x, own, radius, way)
         clock[kind, name] = (time.process_time() - start) / few
     flags[kind, "search"] = searched_zone(ask, gradient, x, own, radius)
-
-# %% tags=["remove-input"]
-plotting.table(
-    [
-        {
-            "rows": kind,
-            "probes": name,
-            "sensitive": f"{proportion_interval(f.sum(), few):.2f}",
-            "CPU ms a row": f"{1000 * clock[kind, name]:.1f}"
-            if (kind, name) in clock
-            else "–",
-        }
-        for (kind, name), f in flags.items()
-    ]
+display(
+    plotting.table(
+        [
+            {
+                "rows": kind,
+                "probes": name,
+                "sensitive": f"{proportion_interval(f.sum(), few):.2f}",
+                "CPU ms a row": f"{1000 * clock[kind, name]:.1f}"
+                if (kind, name) in clock
+                else "–",
+            }
+            for (kind, name), f in flags.items()
+        ]
+    )
 )
-
-# %% [markdown]
-# The axes cost up to 1,568 probes for a picture.
-# The gradient costs two and one backward pass.
-# Then the copies, with the layer and without:
-
-# %% tags=["remove-input"]
 exam_own, copies = ask(exam), {None: [], radius: []}
 for r, s in itertools.product(copies, seeds):
     layers = (BDPL(ask, r, 0.1, "cache", s, downhill),) if r else ()
@@ -2039,9 +1973,8 @@ Markdown(
 # %% [markdown]
 # ## Paper and this run
 #
-# The survey's table gives one number, an extraction rate that drops by up to
-# 12 %.
-# The other claims are about the derivation and about what this chapter found.
+# The survey's table gives one number; the other claims are about the
+# derivation and about what this chapter found.
 
 
 # %% tags=["hide-input"]
@@ -2079,58 +2012,45 @@ cell_cost = hard_price - clients["hard, cells decide"].mean
 axes_share, gradient_share = (
     caught[name] / caught["search"] for name in ("axes", "gradient")
 )
-error = "bisection error / delta"
-high, low = "high", "low"
-for name, value, ends in [
-    ("probability of truth less root of the odds", gap, {high: 1e-9}),
-    ("log odds less epsilon, counted out, largest", max(off), {high: 1e-9}),
-    ("likelihood ratios, largest relative error", ratio_error, {high: 0.03}),
-    ("rows of planes in the wrong zone", sum(wrong_zone.values()), {high: 0}),
-    (
-        f"{error}, cache, epsilon 0.01",
-        medians["cache", delta, 0.01],
-        {low: 0.2},
-    ),
-    (f"{error}, cache, epsilon 0.1", medians["cache", delta, 0.1], {low: 0.2}),
-    (f"{error}, cache, epsilon 4", medians["cache", delta, 4], {high: 0.01}),
-    (f"{error}, grid, least over epsilon", grid_least, {low: 0.05}),
-    (
-        "utility less predicted, largest (points)",
-        100 * utility_error,
-        {high: 1.5},
-    ),
-    ("labels from a cache, shift 0.001", shifted["cache"].mean, {low: 0.95}),
-    ("labels from the grid, shift 0.001", shifted["grid"].mean, {high: 0.85}),
-    ("ends on the boundary, coins less cache", coins_gain, {low: 0.05}),
-    ("grid, 30 features, shift 0.03 less none", leaves, {low: 0.05}),
-    ("largest drop against retraining (points)", retrained, {high: 8}),
-    ("angle of the walk from afar (degrees)", far_angle, {high: 3}),
-    ("drop left after walking and averaging (points)", left.mean, {high: 4}),
-    ("grid: largest offset error by edges", max(stole), {high: 1e-6}),
-    (
-        "cache: largest offset error by noise",
-        max(by_noise_offsets),
-        {high: 1e-6},
-    ),
-    ("cache: a network's points, off by at most", bent_most, {high: 1e-6}),
-    ("soft edge: true labels lost to it (points)", soft_cost, {low: 1}),
-    ("cells decide: true labels lost to it (points)", cell_cost, {high: 2}),
-    ("cells decide: boundaries found by edges", by_edges_of_cells, {high: 0}),
-    ("cells decide: extraction rate by bits (%)", from_cells, {low: 99}),
-    ("MNIST: zone seen along axes, of the searched", axes_share, {high: 0.8}),
-    ("MNIST: zone seen along the gradient", gradient_share, {low: 0.3}),
-    (
-        "KnockoffNets: thief's loss less clients'",
-        knocked.mean - given_up,
-        {high: 0},
-    ),
-]:
-    claims.add(name, value, **ends)
+cached, cached_4 = (medians["cache", delta, e] for e in (0.1, 4))
+edge_least = min(r["uniform"] for runs in by_edge.values() for r in runs)
+most = {
+    "probability of truth less root of the odds": (gap, 1e-9),
+    "log odds less epsilon, counted out, largest": (max(off), 1e-9),
+    "likelihood ratios, largest relative error": (ratio_error, 0.03),
+    "rows of planes in the wrong zone": (sum(wrong_zone.values()), 0),
+    "bisection error / delta, cache, epsilon 4": (cached_4, 0.01),
+    "utility less predicted, largest (points)": (100 * utility_error, 1.5),
+    "labels from the grid, shift 0.001": (shifted["grid"].mean, 0.85),
+    "largest drop against retraining (points)": (retrained, 8),
+    "angle of the walk from afar (degrees)": (far_angle, 3),
+    "drop left after walking and averaging (points)": (left.mean, 4),
+    "grid: largest offset error by edges": (max(stole), 1e-6),
+    "cache: largest offset error by noise": (max(by_noise_offsets), 1e-6),
+    "cache: largest error of a network's points": (bent_most, 1e-6),
+    "cells decide: true labels lost to it (points)": (cell_cost, 2),
+    "cells decide: boundaries found by edges": (by_edges_of_cells, 0),
+    "MNIST: zone seen along axes, of the searched": (axes_share, 0.8),
+    "KnockoffNets: thief's loss less clients'": (knocked.mean - given_up, 0),
+}
+least = {
+    "bisection error / delta, cache, epsilon 0.1": (cached, 0.2),
+    "bisection error / delta, grid, least": (grid_least, 0.05),
+    "labels from a cache, shift 0.001": (shifted["cache"].mean, 0.95),
+    "ends on the boundary, coins less cache": (coins_gain, 0.05),
+    "grid, 30 features, shift 0.03 less none": (leaves, 0.05),
+    "grid: least extraction rate by edges (%)": (edge_least, 99.9),
+    "soft edge: true labels lost to it (points)": (soft_cost, 1),
+    "cells decide: extraction rate by bits (%)": (from_cells, 99),
+    "MNIST: zone seen along the gradient": (gradient_share, 0.3),
+}
+for name, (value, end) in most.items():
+    claims.add(name, value, high=end)
+for name, (value, end) in least.items():
+    claims.add(name, value, low=end)
+known = truth_probability(1)
 claims.add(
-    "probability of truth at epsilon 1",
-    *(truth_probability(1),),
-    low=0.83989,
-    high=0.83991,
+    "probability of truth at epsilon 1", known, low=0.83989, high=0.83991
 )
 claims.add(
     "drop of the walk's extraction rate (points)",
@@ -2139,12 +2059,7 @@ claims.add(
     high=50,
     paper="up to 12 % (survey, setting not named)",
 )
-claims.add(
-    "MNIST, delta 1: true labels lost by clients (points)",
-    given_up,
-    low=3,
-    high=25,
-)
+claims.add("MNIST: true labels lost by clients", given_up, low=3, high=25)
 claims.check()
 
 # %% [markdown]
@@ -2173,20 +2088,6 @@ copy = STEALML.solve_binary(api, far_rows)
 error = np.abs(copy - np.append(v.w, v.beta)).max()
 print(f"{api.ledger.queries} queries, largest error {error:.1e}")
 
-# %% [markdown]
-# Outside the zone nothing is changed, and a logistic regression is known
-# everywhere once it is known somewhere.
-# BDPL is for labels.
-#
-# :::{admonition} Exercise 2
-# :class: attention
-# Without memory, how many repeats make a majority that is right with
-# probability 0.99, for a budget of 0.1 and for one of 0.01?
-# And which budget does an implementation give that answers truthfully with
-# the classical $e^{\epsilon} / (1 + e^{\epsilon})$?
-# :::
-
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 for epsilon in (0.1, 0.01):
     p, m = truth_probability(epsilon), 1
     while stats.binom.sf(m // 2, m, p) < 0.99:
@@ -2198,8 +2099,16 @@ for epsilon in (0.1, 1, 2):
     print(f"asked {epsilon}, given {real:.4f}")
 
 # %% [markdown]
-# The classical probability protects more than was asked, and spoils more
-# answers than needed.
+# :::{admonition} Exercise 2
+# :class: attention
+# Without memory, how many repeats make a majority that is right with
+# probability 0.99, for a budget of 0.1 and for one of 0.01?
+# And which budget does an implementation give that answers truthfully with
+# the classical $e^{\epsilon} / (1 + e^{\epsilon})$?
+# :::
+
+# %% [markdown]
+# The classical probability spoils more answers than needed.
 #
 # ## Recap
 #
@@ -2209,15 +2118,13 @@ for epsilon in (0.1, 1, 2):
 # - The guarantee covers pairs of sensitive queries.
 #   Whether a query is sensitive is answered without noise, and many queries
 #   that bear on one plane add up.
-# - Under a keyed grid the edge of the zone can be bisected inside a cell; the
-#   boundary is in the middle of two edges.
-# - To an exact cache a row moved by a hair is new, so that noise can be asked
-#   again, and probabilistic bisection homes in on an edge or on the boundary.
-# - One coin for a cell cancels when two of its rows are compared.
+# - Under a keyed grid the edge of the zone can be bisected inside a cell, and
+#   the boundary is amid two edges; one coin for a cell cancels.
+# - To an exact cache a row moved by a hair is new: noise can be asked again,
+#   and probabilistic bisection homes in on an edge or on the boundary.
 # - A soft edge that rows decide still shows the direction; where cells decide,
 #   an answer is a noisy bit about a centre, and bits can be fitted.
-# - With many features the axis probes see a small part of the zone's width;
-#   the gradient points straight across it, at less cost.
+# - With many features the axis probes see a small part of the zone's width.
 #
 # ## References
 #
