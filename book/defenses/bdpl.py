@@ -2071,6 +2071,14 @@ claims.check()
 # lie.
 # Steal the model exactly with $d + 1$ queries.
 # :::
+#
+# :::{admonition} Exercise 2
+# :class: attention
+# Without memory, how many repeats make a majority that is right with
+# probability 0.99, for a budget of 0.1 and for one of 0.01?
+# And which budget does an implementation give that answers truthfully with
+# the classical $e^{\epsilon} / (1 + e^{\epsilon})$?
+# :::
 
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
@@ -2099,15 +2107,8 @@ for epsilon in (0.1, 1, 2):
     print(f"asked {epsilon}, given {real:.4f}")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
-# :class: attention
-# Without memory, how many repeats make a majority that is right with
-# probability 0.99, for a budget of 0.1 and for one of 0.01?
-# And which budget does an implementation give that answers truthfully with
-# the classical $e^{\epsilon} / (1 + e^{\epsilon})$?
-# :::
-
-# %% [markdown]
+# Outside the zone nothing is changed, and a logistic regression known somewhere
+# is known everywhere: BDPL is for labels.
 # The classical probability spoils more answers than needed.
 #
 # ## Recap
