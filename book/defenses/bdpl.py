@@ -130,8 +130,8 @@ def checked_rows(x, probabilities):
 
 
 # %% [markdown]
-# Every result is repeated with `n_seeds` seeds: each splits the data anew,
-# trains its own victim, and draws its own key and its own queries.
+# Every result is repeated with `n_seeds` seeds, each with a victim, a key and
+# queries of its own.
 
 # %% tags=["parameters"]
 seed = 0
@@ -166,7 +166,7 @@ for name, layers in {"no layer": (), "BDPL": (layer,)}.items():
 # | | attacker |
 # |---|---|
 # | **sees** | a label for each row it sends |
-# | **knows** | the number of features; where it adapts, also that BDPL is there |
+# | **knows** | the number of features; if it adapts, that BDPL is there |
 # | **has** | queries of its own making, as fine-tuned as it likes |
 # | **pays** | for every row, repeats included |
 # | **wants** | the boundary, as exactly as possible |
@@ -596,7 +596,6 @@ plt.show()
 # the same.
 # Where a block that lies meets the truth, its border is not a side of a cell,
 # but the edge of the zone.
-# We come back to that.
 #
 # ## Does it work?
 #
@@ -1461,7 +1460,7 @@ def points_by_noise(api, d, n, odds, seed=0, shift=1e-12):
             points.append((x[i] + t * (x[j] - x[i]), y[i]))
         if len(points) == n:
             return tuple(map(np.array, zip(*points, strict=True)))
-    raise RuntimeError(f"{len(points)} of {n} points found: is BDPL there?")
+    raise RuntimeError(f"{len(points)} of {n} points: labels hardly differ")
 
 
 def plane_of_points(points, own, edge):
@@ -1481,10 +1480,10 @@ def steal_by_noise(api, d, p, seed=0, edge=True):
     for the boundary itself.
     """
     odds, n = ((0, 1 - p), d + 1) if edge else ((1 - p, p), d)
-    own = [0]
-    while len(set(own)) < 2:
-        points, own = points_by_noise(api, d, n, odds, seed)
+    points, own = points_by_noise(api, d, n, odds, seed)
+    while edge and len(set(own)) < 2:  # one of the edges only
         seed += 1000
+        points, own = points_by_noise(api, d, n, odds, seed)
     plane = plane_of_points(points, own, edge)
     far = uniform(100, d, seed)
     agree = metrics.fidelity(labels_of_plane(plane, far), api.query(far))
@@ -2107,8 +2106,8 @@ for epsilon in (0.1, 1, 2):
     print(f"asked {epsilon}, given {real:.4f}")
 
 # %% [markdown]
-# Outside the zone nothing is changed, and a logistic regression known somewhere
-# is known everywhere: BDPL is for labels.
+# Outside the zone nothing is changed, and a logistic regression known
+# somewhere is known everywhere: BDPL is for labels.
 # The classical probability spoils more answers than needed.
 #
 # ## Recap
