@@ -1546,10 +1546,10 @@ Markdown(
 # a hard to a soft boundary, with a perturbation that adapts.
 # Its text was not at hand either; what follows is ours.
 # The key draws a half-width for each place, evenly between $\Delta$ and
-# `reach` times $\Delta$, so that lies become rare gradually, and the guarantee
-# covers what it covered.
+# `reach` times $\Delta$, so that lies become rare gradually.
 # With `by_cell` the centre of a cell decides about everything, the zone too,
-# and all rows of the cell get the centre's answer.
+# and all its rows get the centre's answer; the guarantee is then about
+# centres.
 
 
 # %%
