@@ -1440,11 +1440,11 @@ print(f"{next(count)} questions, off by {abs(found - 1 / 3):.0e}")
 
 
 # %% tags=["hide-input"]
-def points_by_noise(api, d, n, odds, seed=0, shift=1e-12):
+def points_by_noise(api, d, n, odds, seed=0):
     """n points (n, d) where the odds of an answer change; starting labels.
 
     api: answers labels. odds: `before` and `behind` of `noisy_bisection`.
-    shift: how far a repeat is moved, to be a new row to a cache.
+    No row is asked twice, so that each is new to a cache.
     """
     rng, points = np.random.default_rng(seed), []
     x = rng.uniform(-1, 1, (100, d))
@@ -1452,7 +1452,7 @@ def points_by_noise(api, d, n, odds, seed=0, shift=1e-12):
     for i, j in np.transpose(BYLABEL.pairs_across(x, y, 20 * n, rng)):
 
         def differs(t, i=i, j=j):
-            row = x[i] + t * (x[j] - x[i]) + shift * rng.uniform(-1, 1, d)
+            row = x[i] + t * (x[j] - x[i])
             return api.query(row[None])[0] != y[i]
 
         t = noisy_bisection(differs, *odds)
