@@ -612,3 +612,12 @@ def test_a_network_victim_answers_as_its_model_does():
     np.testing.assert_allclose(
         victim.distance(x), np.log(p / (1 - p)) / steep, rtol=1e-3
     )
+
+
+def test_the_rows_that_are_disputed_most_are_asked():
+    planes = np.array([[1.0, 0, 0, 0.05], [1.0, 0, 0, -0.05]])
+    x = np.zeros((9, 3))
+    x[:, 0] = [-0.9, -0.04, 0.3, 0.01, -0.2, 0.03, 0.6, -0.02, 0.1]
+    rng = np.random.default_rng(0)
+    asked = bdpl.most_disputed(planes, x, 2, rng, 1e-3, 0.6, 1.0)
+    assert asked.shape == (2, 3) and np.abs(asked[:, 0]).max() < 0.05
