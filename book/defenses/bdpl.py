@@ -971,6 +971,7 @@ for ax, kind in zip(panels, kinds, strict=True):
     ax.set_xticks(budgets, budgets)
     ax.minorticks_off()
 panels[0].set(ylabel="extraction rate (%)")
+panels[0].set_ylim(top=100.5)
 panels[0].legend()
 plt.show()
 gaps = {
