@@ -20,7 +20,6 @@ TECHNIQUES = [
 ]
 TO_COME = {
     "comparison/arena",
-    "defenses/bdpl",
     "defenses/forgotten_siblings",
     "defenses/prada_detection",
     "defenses/prediction_poisoning",

@@ -385,3 +385,239 @@ def test_a_loss_is_before_minus_after():
     assert bdpl.loss_of(before, after, "rate").mean == pytest.approx(15)
     with pytest.raises(ValueError, match="paired"):
         bdpl.loss_of(before, after[:1], "rate")
+
+
+# --- the edge of the zone, and what is made of it ---------------------------
+
+UNIT = np.append(W, BIAS) / np.linalg.norm(W)
+HALF = 0.2 * np.abs(W).max() / np.linalg.norm(W)  # of the zone of axis probes
+
+
+def sold(memory="grid", epsilon=0.1, key=1, layer=bdpl.BDPL, **options):
+    """The plane behind an API of labels, with a layer of delta 0.2."""
+    layer = layer(plane, 0.2, epsilon, memory=memory, key=key, **options)
+    return PredictionAPI(plane, returns="label", defenses=[layer])
+
+
+def test_a_zone_of_many_widths_is_that_of_each():
+    x, widths = rows(400), np.random.default_rng(1).uniform(0.05, 0.4, 400)
+    own = plane(x).argmax(1)
+    found = bdpl.in_zone(plane, x, own, widths, at_once=300)
+    np.testing.assert_array_equal(
+        found, np.abs(x @ W + BIAS) < widths * np.abs(W).max()
+    )
+
+
+def test_ends_on_sides_of_cells_are_told_from_others():
+    def label(x):  # a side of a cell up to 0, a slope behind it
+        side, slope = x[:, 0] > 0.2, x @ W > 0
+        return np.where(x[:, 1] < 0, side, slope).astype(int)
+
+    ends = np.array([[0.2, -0.5, 0.1], [0.8, 0.4, 0.0]])
+    own = label(ends)
+    assert bdpl.not_on_a_side(label, ends, own, 1e-3).tolist() == [1]
+    assert len(bdpl.not_on_a_side(label, ends[:0], own[:0], 1e-3)) == 0
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_tangent_plane_is_the_plane_and_points_to_label_1(swap):
+    def label(x):
+        return plane(x).argmax(1)
+
+    one, other = np.array([[0.5, -0.5, 0.2], [-0.5, 0.5, -0.1]])
+    if swap:
+        one, other = other, one
+    own = label(one[None])
+    a, b, *_ = bdpl.BYLABEL.bisect_pairs(
+        label, one[None], other[None], own, 14
+    )
+    found = bdpl.tangent_plane(label, a[0], b[0], own[0])
+    np.testing.assert_allclose(found, UNIT, atol=1e-9)
+
+
+def test_there_is_no_tangent_plane_at_a_corner():
+    def label(x):
+        return ((x[:, 0] > 0) & (x[:, 1] > 0)).astype(int)
+
+    one, other = np.array([[1e-5, 1e-5, 0], [-1e-5, -2e-5, 0]])
+    assert bdpl.tangent_plane(label, one, other, 1) is None
+
+
+def test_the_middle_of_edges_by_hand():
+    axis, other = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
+    planes = [np.append(axis, b) for b in (-1.5, -1.0, 0.4, 0.5)]
+    planes.insert(1, np.append(other, 9.0))
+    np.testing.assert_allclose(bdpl.middle_of_edges(planes), [1, 0, 0, -0.3])
+    assert bdpl.middle_of_edges(planes[:1]) is None
+    assert bdpl.middle_of_edges([planes[0]] * 3) is None
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.5])
+@pytest.mark.parametrize("key", [1, 2])
+def test_the_edges_of_a_grid_give_the_plane_away(key, epsilon):
+    api = sold("grid", epsilon, key)
+    found = bdpl.steal_by_edges(api, 3, seed=key)
+    np.testing.assert_allclose(found, UNIT, atol=1e-7)
+    assert api.ledger.queries < 6000
+
+
+def test_without_a_zone_there_are_no_two_edges():
+    api = PredictionAPI(plane, returns="label")
+    with pytest.raises(RuntimeError, match="no two parallel edges"):
+        bdpl.steal_by_edges(api, 3, batches=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"), [(0, 0.4), (0.4, 0.6), (0.1, 1)]
+)
+def test_noise_is_searched_to_the_last_digit(before, behind):
+    for seed, place in enumerate((0.1234, 0.5, 0.987)):
+        rng = np.random.default_rng(seed)
+
+        def differs(t, place=place, rng=rng):
+            return rng.random() < (before if t < place else behind)
+
+        found = bdpl.noisy_bisection(differs, before, behind)
+        assert found == pytest.approx(place, abs=1e-10)
+
+
+def test_where_nothing_changes_nothing_is_found():
+    assert bdpl.noisy_bisection(lambda t: True, 0, 0.4) is None
+    assert bdpl.noisy_bisection(lambda t: False, 0.1, 0.9) is None
+    assert bdpl.noisy_bisection(lambda t: t > 0.5, 0.4, 0.6, most=5) is None
+
+
+@pytest.mark.parametrize("edge", [True, False])
+def test_points_behind_a_cache_lie_where_they_should(edge):
+    p = bdpl.truth_probability(0.5)
+    odds = (0, 1 - p) if edge else (1 - p, p)
+    points, own = bdpl.points_by_noise(sold("cache", 0.5), 3, 4, odds)
+    assert points.shape == (4, 3) and len(own) == 4
+    distance = points @ UNIT[:3] + UNIT[3]
+    wanted = np.where(own == 1, HALF, -HALF) if edge else 0
+    np.testing.assert_allclose(distance, wanted, atol=1e-9)
+
+
+def test_a_plane_through_points_and_amid_edges():
+    x = rows(4)
+    foot = x - np.outer(x @ UNIT[:3] + UNIT[3], UNIT[:3])
+    own = np.array([0, 1, 1, 0])
+    for edge, points in (
+        (False, foot[:3]),
+        (True, foot + np.outer(np.where(own == 1, 0.3, -0.3), UNIT[:3])),
+    ):
+        found = bdpl.plane_of_points(points, own[: len(points)], edge)
+        np.testing.assert_allclose(found * np.sign(found[0]), UNIT, atol=1e-12)
+
+
+@pytest.mark.parametrize("edge", [True, False])
+def test_the_noise_of_a_cache_gives_the_plane_away(edge):
+    p = bdpl.truth_probability(0.5)
+    found = bdpl.steal_by_noise(sold("cache", 0.5), 3, p, edge=edge)
+    np.testing.assert_allclose(found, UNIT, atol=1e-8)
+
+
+def test_where_all_labels_are_one_no_point_is_found():
+    api = PredictionAPI(lambda x: np.eye(2)[[0] * len(x)], returns="label")
+    with pytest.raises(RuntimeError, match="labels hardly differ"):
+        bdpl.points_by_noise(api, 3, 1, (0.0, 0.4))
+
+
+# --- soft edges --------------------------------------------------------------
+
+
+def test_an_edge_without_reach_is_the_hard_one():
+    x = rows(800)
+    hard = bdpl.BDPL(plane, 0.2, 0.1, "grid", key=3)
+    soft = bdpl.SoftEdge(plane, 0.2, 0.1, "grid", key=3, reach=1)
+    np.testing.assert_array_equal(hard(x, plane(x)), soft(x, plane(x)))
+
+
+def test_lies_become_rare_between_delta_and_reach():
+    x = rows(60_000)
+    layer = bdpl.SoftEdge(plane, 0.2, 0.01, "cache", key=3, reach=3)
+    lie = answers(layer, plane, x) != plane(x).argmax(1)
+    depth = np.abs(x @ W + BIAS) / (0.2 * np.abs(W).max())
+    q = 1 - bdpl.truth_probability(0.01)
+    for low, high, share in ((0, 1, 1), (1, 2, 0.75), (2, 3, 0.25)):
+        found = lie[(low < depth) & (depth < high)].mean()
+        assert found == pytest.approx(share * q, abs=0.015)
+    assert not lie[depth > 3].any()
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_where_cells_decide_a_cell_has_one_answer(reach):
+    layer = bdpl.SoftEdge(*(plane, 0.2, 0.1), key=5, reach=reach, by_cell=True)
+    x = rows(4000)
+    centres, cell = np.unique(
+        layer.places(x).round(9), axis=0, return_inverse=True
+    )
+    told = answers(layer, plane, x)
+    shared = np.bincount(cell, weights=told) / np.bincount(cell)
+    assert set(np.unique(shared)) == {0.0, 1.0}
+    depth = np.abs(centres @ W + BIAS) / (0.2 * np.abs(W).max())
+    wrong = shared != plane(centres).argmax(1)
+    assert wrong[depth < 1].any() and not wrong[depth > reach].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"reach": 0.5}, "reach"),
+        ({"memory": "none"}, "cache"),
+        ({"memory": "cache", "by_cell": True}, "grid"),
+    ],
+)
+def test_a_soft_edge_that_cannot_be_is_refused(change, word):
+    with pytest.raises(ValueError, match=word):
+        bdpl.SoftEdge(plane, 0.2, 0.1, **change)
+
+
+def test_the_chance_of_an_answer_is_the_share_of_it():
+    layer = bdpl.SoftEdge(plane, 0.2, 0.1, "cache", key=3, reach=2)
+    for depth in (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5):
+        x = np.zeros((6000, 3))
+        x[:, 1] = np.arange(6000) * 1e-9 - 0.5
+        x[:, 0] = depth * 0.2 * 2 - BIAS - x @ W
+        one = bdpl.chance_of_one(UNIT[None], x[:1], 0.2, layer.p, 2.0)[0, 0]
+        assert answers(layer, plane, x).mean() == pytest.approx(one, abs=0.03)
+
+
+@pytest.mark.parametrize("reach", [1.0, 2.0])
+def test_bits_of_cells_lead_close_to_the_plane(reach):
+    victim = bdpl.PlaneVictim(1, dims=3)
+    layer = bdpl.SoftEdge(
+        *(victim.predict_proba, 1 / 8, 0.1), key=2, reach=reach, by_cell=True
+    )
+    api = victim.sell(layer, budget=1500)
+    found = bdpl.steal_from_cells(api, layer, victim.d, 0, budget=1500)
+    assert bdpl.scores(victim, found)["uniform"] > 98
+    assert api.ledger.queries == 1500
+
+
+def test_a_network_victim_answers_as_its_model_does():
+    victim = bdpl.NetworkVictim(0)
+    x = rows(200, d=3)
+    np.testing.assert_allclose(
+        victim.predict_proba(x), victim.model.predict_proba(x), atol=1e-12
+    )
+    step = 1e-6
+    slope = [
+        victim.predict_proba(x + step * a)[:, 1]
+        - victim.predict_proba(x - step * a)[:, 1]
+        for a in np.eye(3)
+    ]
+    p = victim.predict_proba(x)[:, 1]
+    steep = np.linalg.norm(slope, axis=0) / (2 * step) / (p * (1 - p))
+    np.testing.assert_allclose(
+        victim.distance(x), np.log(p / (1 - p)) / steep, rtol=1e-3
+    )
+
+
+def test_the_rows_that_are_disputed_most_are_asked():
+    planes = np.array([[1.0, 0, 0, 0.05], [1.0, 0, 0, -0.05]])
+    x = np.zeros((9, 3))
+    x[:, 0] = [-0.9, -0.04, 0.3, 0.01, -0.2, 0.03, 0.6, -0.02, 0.1]
+    rng = np.random.default_rng(0)
+    asked = bdpl.most_disputed(planes, x, 2, rng, 1e-3, 0.6, 1.0)
+    assert asked.shape == (2, 3) and np.abs(asked[:, 0]).max() < 0.05
