@@ -27,7 +27,6 @@ TO_COME = {
     "defenses/extraction_warning",
     "defenses/forgotten_siblings",
     "defenses/prada_detection",
-    "defenses/prediction_poisoning",
 }
 """Chapters that are still longer than a reader's patience: no new one."""
 
