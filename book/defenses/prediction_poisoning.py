@@ -111,8 +111,8 @@ def _check_epsilon(epsilon):
 
 # %% [markdown]
 # The knobs of this chapter.
-# Every copy is trained with `n_seeds` seeds: each has its own queries, its
-# own initial weights, and meets an owner with its own secret.
+# Every copy is trained with `n_seeds` seeds, three where it is dear: each has
+# its own queries and initial weights, and meets an owner with its own secret.
 
 # %% tags=["parameters"]
 seed = 0
@@ -1094,7 +1094,7 @@ for n, runs in by_steps.items():
 # ### Does it last?
 #
 # An attacker may pay for twice as many letters, train four times as long, or
-# sharpen the answers (square and rescale them).
+# sharpen the answers (square and rescale them); three seeds each.
 
 
 # %%
@@ -1168,8 +1168,8 @@ before[possible].round(5)
 # The answer $p = (0.7, 0.2, 0.1)$ that was moved to the second class comes
 # back, and so does an answer that could have been moved to the first.
 # Which of the possible ones was it?
-# A mixture is flatter than what was mixed, and stays so if the wrong part is
-# taken out; so the attacker picks the surest, the one of least entropy.
+# A mixture is mostly flatter than what was mixed, and stays so if the wrong
+# part is taken out; so the attacker picks the surest, that of least entropy.
 # Who knows the surrogate plays MAD on each and keeps those that lead back.
 #
 # Towards a class $j$ goes at least $\epsilon / 2$, so that at most
@@ -1717,7 +1717,7 @@ print(f"best end of a walk: {ended.max(1).mean():.3f}")
 #   queries are less sure than benign ones: labels are flipped in that gap, and
 #   a naive copy learns the moved probabilities besides.
 # - MAD hands on what its surrogate prefers, so that a surrogate which knows
-#   the task teaches it.
+#   the task may teach it.
 # - MAD-argmax keeps every label, and so does nothing against an attacker who
 #   uses labels.
 # - Both walk in a straight line by a known distance; the distance that is
