@@ -22,7 +22,6 @@ TO_COME = {
     "comparison/arena",
     "defenses/forgotten_siblings",
     "defenses/prada_detection",
-    "defenses/prediction_poisoning",
 }
 """Chapters that are still longer than a reader's patience: no new one."""
 

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy import optimize
 from torch import nn
 
 from mexutils import PredictionAPI, load_chapter
@@ -321,44 +322,256 @@ def test_epsilon_to_flip_is_where_the_label_flips():
             assert (sent.argmax() != p[i].argmax()) == changed
 
 
-@pytest.mark.parametrize("epsilon", [0.4, 0.95])
-def test_recovery_finds_the_answers(epsilon):
+@pytest.mark.parametrize("c", [3, 10, 40])
+def test_certain_answers_need_no_array_of_classes_by_classes(c):
+    p, view = answers(80, c, 1), answers(80, c, 2, 0.5)
+    view[:20] = np.eye(c)[np.arange(20) % c] * (1 - 1e-12) + 1e-12 / c
+    p[20:30] = view[20:30]  # no direction at all
+    view[30:40] = 0  # no surrogate
+    found = poisoning.vertex_deviation(p, view)
+    expected = poisoning.deviation(np.eye(c), p, view)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.min() > -1e-9 and found.max() < 4 + 1e-9
+
+
+def largest_array(monkeypatch, mad, x, p):
+    """Numbers in the largest set of candidates that are compared at once."""
+    sizes = [0]
+    plain = poisoning.deviation
+
+    def spy(candidates, answers, *view):
+        sizes.append(len(answers) * candidates.shape[-2] * p.shape[1])
+        return plain(candidates, answers, *view)
+
+    monkeypatch.setattr(poisoning, "deviation", spy)
+    found = mad.corners(x, p)
+    monkeypatch.undo()
+    return max(sizes), found
+
+
+@pytest.mark.parametrize("gradients", ["last layer", "network"])
+@pytest.mark.parametrize("keep_label", [False, True])
+def test_many_rows_are_treated_in_bounded_memory(
+    monkeypatch, gradients, keep_label
+):
+    c, n = 30, 60
+    surrogate, p = Linear(c), answers(n, c, 3)
+    x = np.random.default_rng(4).normal(size=(n, c)).astype(np.float32)
+    mad = poisoning.MAD(
+        surrogate, 1, gradients=gradients, keep_label=keep_label
+    )
+    _, at_once = largest_array(monkeypatch, mad, x, p)
+    most = 7 * c * c
+    monkeypatch.setattr(poisoning, "MEMORY", 8 * poisoning.AT_ONCE * most)
+    size, found = largest_array(monkeypatch, mad, x, p)
+    assert size <= (most if gradients == "network" or keep_label else n * c)
+    np.testing.assert_array_equal(found, at_once)
+
+
+def test_a_thousand_classes_need_no_gigabytes(monkeypatch):
+    p = answers(50, 1000, 0, 0.05)
+    x = np.random.default_rng(1).random((50, 1000)).astype(np.float32)
+    mad = poisoning.MAD(Linear(1000), 0.5)
+    size, _ = largest_array(monkeypatch, mad, x, p)
+    assert size <= p.size
+
+
+def before_the_walk(sent, corner, epsilon):
+    """One pre-image by a search for the share that was walked; the share."""
+
+    def start(alpha):
+        return (sent - alpha * corner) / (1 - alpha)
+
+    def too_far(alpha):
+        return alpha * np.abs(start(alpha) - corner).sum() - epsilon
+
+    alpha = optimize.brentq(too_far, 0, 1 - 1e-9, xtol=1e-15)
+    return start(alpha), alpha
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 0.95, 1.4])
+def test_preimages_by_a_search_for_the_share(epsilon):
+    rng = np.random.default_rng(5)
+    p, corners = answers(20, 6, 6, 1.0), answers(20, 6, 7, 0.1)
+    sent = poisoning.walk(p, corners, epsilon)
+    before, possible = poisoning.preimages(sent, corners, epsilon)
+    tried = 0
+    for i, k in rng.integers(20, size=(200, 2)):
+        if np.abs(sent[i] - corners[k]).sum() < 1e-3:
+            continue
+        found, alpha = before_the_walk(sent[i], corners[k], epsilon)
+        assert possible[i, k] == ((1 - alpha) * found.min() >= -1e-6)
+        if found.min() > 0:
+            np.testing.assert_allclose(before[i, k], found, atol=1e-8)
+            tried += 1
+    short = np.abs(corners - p).sum(1) > epsilon + 1e-3
+    rows = np.flatnonzero(short)
+    assert tried > 5 and len(rows) > 3
+    np.testing.assert_allclose(before[rows, rows], p[rows], atol=1e-9)
+
+
+def by_trying(sent, corners, epsilon, keep_label):
+    """The surest possible pre-image of one answer, corner by corner."""
+    best, doubt = None, np.inf
+    for corner in corners:
+        if np.abs(sent - corner).sum() < 1e-6:
+            continue
+        found, alpha = before_the_walk(sent, corner, epsilon)
+        if (1 - alpha) * found.min() < -1e-6:
+            continue
+        found = np.maximum(found, 1e-300)
+        found /= found.sum()
+        if keep_label and found.argmax() != sent.argmax():
+            continue
+        entropy = -(found * np.log(found)).sum()
+        if entropy < doubt - 1e-12:
+            best, doubt = found, entropy
+    return best
+
+
+@pytest.mark.parametrize("keep_label", [False, True])
+@pytest.mark.parametrize("epsilon", [0.2, 0.95, 1.3])
+def test_recovery_is_the_surest_of_all_corners(epsilon, keep_label):
+    c, n = 6, 40
+    p = answers(n, c, 7, 0.15)
+    x = np.random.default_rng(0).normal(size=(n, c)).astype(np.float32)
+    mad = poisoning.MAD(Linear(c), epsilon, keep_label=keep_label)
+    sent = mad(x, p)
+    found = poisoning.recover(sent, epsilon, keep_label=keep_label)
+    for i in range(n):
+        corners = np.eye(c)
+        if keep_label:
+            label = p[i].argmax()
+            sets = poisoning.sets_with(label, c)
+            corners = poisoning.even(sets, np.eye(c)[label])
+        expected = by_trying(sent[i], corners, epsilon, keep_label)
+        if expected is None:
+            at = np.abs(corners - sent[i]).sum(1).min() < 1e-6
+            expected = np.eye(c)[sent[i].argmax()] if at else sent[i]
+        np.testing.assert_allclose(found[i], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("keep_label", [False, True])
+@pytest.mark.parametrize("epsilon", [0.2, 0.4, 0.95])
+def test_recovery_finds_the_answers(epsilon, keep_label):
     surrogate, rng = Linear(10), np.random.default_rng(0)
     x = rng.normal(size=(300, 10)).astype(np.float32)
     p = answers(300, 10, 7, 0.15)
-    mad = poisoning.MAD(surrogate, epsilon)
+    mad = poisoning.MAD(surrogate, epsilon, keep_label=keep_label)
     sent = mad(x, p)
-    known = poisoning.recover(sent, epsilon, mad=mad, x=x)
-    reached = np.abs(sent - p).sum(1) > epsilon - 1e-9
-    right = np.abs(known - p).sum(1) < 1e-5
-    assert right[reached].mean() > (0.97 if epsilon > 2 / 3 else 0.9)
-    before, possible = poisoning.preimages(sent, epsilon)
-    target = mad.corners(x, p).argmax(1)
-    rows = np.flatnonzero(reached)
-    assert possible[rows, target[rows]].all()
-    np.testing.assert_allclose(before[rows, target[rows]], p[rows], atol=1e-6)
-    if epsilon > 2 / 3:
-        assert possible.sum(1).max() <= 2
-        unknown = poisoning.recover(sent, epsilon)
-        assert (unknown.argmax(1) == p.argmax(1))[reached].mean() > 0.9
+    short = np.abs(mad.corners(x, p) - p).sum(1) > epsilon
+    assert short.mean() > 0.9
+    knows = {"mad": mad, "x": x, "keep_label": keep_label}
+    known = poisoning.recover(sent, epsilon, **knows)
+    unknown = poisoning.recover(sent, epsilon, keep_label=keep_label)
+    right = [(np.abs(b - p).sum(1) < 1e-6)[short] for b in (known, unknown)]
+    least = 0.5 if keep_label else 0.95
+    assert right[0].mean() > right[1].mean() > least
+    # who knows the surrogate finds an answer that would be sent as this was
+    again = mad(x, known)
+    np.testing.assert_allclose(again[short], sent[short], atol=1e-6)
 
 
 @pytest.mark.parametrize(("label", "target"), [(3, 8), (8, 3)])
-def test_recovery_takes_the_more_confident_of_two_preimages(label, target):
+def test_recovery_takes_the_surer_of_two_preimages(label, target):
     """The class that comes first is right for one order and not the other."""
     p = np.full((1, 10), 0.03 / 9)
     p[0, label] = 0.97
     sent = poisoning.walk(p, np.eye(10)[[target]], 0.95)
-    before, possible = poisoning.preimages(sent, 0.95)
+    _, possible = poisoning.preimages(sent, np.eye(10), 0.95)
     assert possible[0].nonzero()[0].tolist() == [3, 8]
-    assert before[0, label].max() < 0.96
     found = poisoning.recover(sent, 0.95)
     np.testing.assert_allclose(found, p, atol=1e-6)
 
 
+def test_a_small_walk_is_recovered_by_entropy_and_not_by_confidence():
+    """The largest number may be larger before a walk that was not taken."""
+    p = np.array([[0.6, 0.399, 0.001]])
+    sent = poisoning.walk(p, np.eye(3)[[2]], 0.2)
+    before, possible = poisoning.preimages(sent, np.eye(3), 0.2)
+    assert possible.all() and before[0, 1].max() > 0.62
+    np.testing.assert_allclose(poisoning.recover(sent, 0.2), p, atol=1e-9)
+
+
 def test_recovery_leaves_what_cannot_have_been_moved():
     p = np.array([[0.3, 0.3, 0.4], [0.0, 1.0, 0.0]])
-    np.testing.assert_allclose(poisoning.recover(p, 0.9), p)
+    for how in ({}, {"mad": poisoning.MAD(Linear(3), 0.9), "x": p}):
+        np.testing.assert_allclose(poisoning.recover(p, 0.9, **how), p)
+
+
+def test_at_the_corner_the_label_is_all_that_is_recovered():
+    p = answers(40, 10, 3)
+    mad = poisoning.MAD(None, 2, keep_label=True)
+    sent = mad(np.zeros((40, 1)), p)
+    found = poisoning.recover(sent, 2, keep_label=True)
+    np.testing.assert_array_equal(found, np.eye(10)[p.argmax(1)])
+
+
+@pytest.mark.parametrize("c", [14, 60])
+def test_many_classes_are_walked_back_by_runs_of_neighbours(c):
+    surrogate, rng = Linear(c), np.random.default_rng(0)
+    x = rng.normal(size=(40, c)).astype(np.float32)
+    p = answers(40, c, 1, 0.05)
+    mad = poisoning.MAD(surrogate, 1.5, keep_label=True)
+    sent = mad(x, p)
+    found = poisoning.recover(sent, 1.5, keep_label=True)
+    off = np.abs(found - p).sum(1)
+    assert (off < 1e-6).mean() > 0.7 and off.mean() < 0.2
+    assert (found.argmax(1) == p.argmax(1)).all()
+
+
+def test_the_corners_to_try_of_many_classes_are_runs_of_neighbours():
+    c = 12
+    q = answers(3, c, 2, 1.0)
+    tried = poisoning.corners_to_try(q, 1.0, 1e-6, True) > 0
+    assert tried.shape == (3, poisoning._how_many(c, 1.0, 1e-6, True), c)
+    for row, sets in zip(q, tried, strict=True):
+        first, *others = np.argsort(-row)
+        runs = {frozenset([first])} | {
+            frozenset([first, *others[i:j]])
+            for i, j in combinations(range(c), 2)
+        }
+        assert {frozenset(np.flatnonzero(one)) for one in sets} == runs
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ({"mad": poisoning.MAD(None, 1, keep_label=True)}, "otherwise"),
+        ({"mad": poisoning.MAD(None, 1), "keep_label": True}, "otherwise"),
+        ({"mad": poisoning.MAD(None, 1, norm=2)}, "norm is 1"),
+        ({"mad": poisoning.MAD(None, 1)}, "rows x"),
+        ({"epsilon": 0}, "at most 2"),
+    ],
+)
+def test_recovery_refuses_what_it_does_not_cover(how, word):
+    with pytest.raises(ValueError, match=word):
+        poisoning.recover(answers(4, 5), **{"epsilon": 1} | how)
+
+
+def test_recovery_refuses_corners_without_number():
+    with pytest.raises(ValueError, match="train on the labels"):
+        poisoning.recover(answers(2, 1000), 1, keep_label=True)
+    p = answers(5, 1000, 0, 0.05)
+    sent = poisoning.MAD(None, 0.9)(np.zeros((5, 1)), p)
+    np.testing.assert_allclose(poisoning.recover(sent, 0.9), p, atol=1e-9)
+
+
+def test_a_customer_reads_in_a_way_of_its_own():
+    api = PredictionAPI(lambda x: answers(len(x), 4))
+    customer = poisoning.Reading(api, lambda a: a.argmax(1))
+    x = np.zeros((6, 2))
+    assert (customer.query(x) == answers(6, 4).argmax(1)).all()
+    assert api.ledger.queries == 6
+
+
+def test_a_random_corner_is_walked_to_and_not_always_the_same():
+    p = answers(200, 5)
+    sent = poisoning.random_corner(0.5, seed=0)(None, p)
+    to = (sent - p).argmax(1)
+    corners = np.eye(5)[to]
+    np.testing.assert_allclose(sent, poisoning.walk(p, corners, 0.5))
+    assert np.bincount(to, minlength=5).min() > 20
 
 
 def test_projection_into_the_ball_is_the_nearest_point():
@@ -443,21 +656,3 @@ def test_a_surrogate_for_other_classes_bills_nothing():
     assert api.ledger.queries == 0
     with pytest.raises(ValueError, match="above 0"):
         poisoning.RandomNoise(0, seed=0)
-
-
-def test_a_remembering_victim_is_asked_once():
-    class Counting:
-        input_shape, calls = (3,), 0
-
-        def predict_proba(self, x):
-            self.calls += 1
-            return answers(len(x), 3)
-
-    counting = Counting()
-    victim = poisoning.Remembering(counting)
-    x = np.random.default_rng(0).normal(size=(4, 3))
-    first = victim.predict_proba(x)
-    np.testing.assert_array_equal(victim.predict_proba(x.copy()), first)
-    assert counting.calls == 1
-    victim.predict_proba(x + 1)
-    assert counting.calls == 2
