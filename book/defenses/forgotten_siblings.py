@@ -119,6 +119,14 @@ def _checked_range(x, low, high) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def _check_monitor(victim, margins, threshold) -> None:
+    """`ValueError` for margins of another tree or no threshold at all."""
+    if not margins.low.shape == victim.leaves.lower.shape:
+        raise ValueError("margins and tree differ in leaves or features")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be in [0, 1), not {threshold}")
+
+
 def _checked_training(victim, x, low, high):
     """Rows (n, d), their leaves (n,), both ends (d,), or a `ValueError`."""
     x = checks.rows(x, *victim.input_shape, name="training rows")
@@ -168,10 +176,10 @@ for name in ("thief", "benign"):
 #
 # | | the attacker | the owner |
 # |---|---|---|
-# | **sees** | the number of the leaf that each row falls into | every query of every client |
-# | **knows** | that the victim is a tree, and the range of each feature | the tree and its training data |
-# | **pays** | for every row | nothing, unless a benign client is refused |
-# | **wants** | every leaf: its box, and its label | to notice in time |
+# | **sees** | each row's leaf number | every query of every client |
+# | **knows** | a tree; each feature's range | tree and training data |
+# | **pays** | for every row | only for refusing benign clients |
+# | **wants** | every leaf: box and label | to notice in time |
 #
 # A unique number for each leaf is more than most services give.
 # It is the strongest attacker of this kind: no two leaves look alike, so the
@@ -252,18 +260,17 @@ class LeafVictim:
 
     def __init__(self, model):
         self.leaves, self._tree = leaves_of(model), model.tree_
-        self.input_shape = (self._tree.n_features,)
+        self.input_shape = (model.n_features_in_,)
         self._answers = np.eye(len(self.leaves.label))
 
     def find(self, x) -> np.ndarray:
         """The leaf numbers (n,) of the rows x (n, d)."""
         x = checks.rows(x, *self.input_shape, name="rows")
-        # scikit-learn compares in single precision; too large is infinite
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # the tree reads single precision
             rows = np.ascontiguousarray(x, dtype=np.float32)
         return self.leaves.number[self._tree.apply(rows)]
 
-    def __call__(self, x) -> np.ndarray:
+    def __call__(self, x):
         return self._answers[self.find(x)]
 
 
@@ -373,9 +380,8 @@ class Margins(NamedTuple):
 def security_margins(victim, x, low=LOW, high=HIGH, **side) -> Margins:
     """The margins of every leaf, from the training rows x (n, d).
 
-    low, high: the range of every feature, one number or (d,). side: `cut`
-    and `rule` of `safe_part`. Raises `ValueError` for rows outside the range
-    and for a leaf without a row.
+    low, high: the range of every feature, one number or (d,); rows outside
+    are a `ValueError`. side: `cut` and `rule` of `safe_part`.
     """
     x, where, low, high = _checked_training(victim, x, low, high)
     lower, upper, *_ = victim.leaves
@@ -430,8 +436,7 @@ def verdict(kept: Watched, threshold: float) -> Alarm | None:
     """The alarm on a client whose score is above the threshold now."""
     score = kept.score()
     if score > threshold:
-        reason = f"boundary score {score:.3f} above {threshold}"
-        return Alarm(kept.queries, reason)
+        return Alarm(kept.queries, f"score {score:.3f} above {threshold}")
     return None
 
 
@@ -451,8 +456,6 @@ class MarginJudge:
     """Tells which rows are inside the margins of a tree."""
 
     def __init__(self, victim: LeafVictim, margins: Margins):
-        if not margins.low.shape == victim.leaves.lower.shape:
-            raise ValueError("margins and tree differ in leaves or features")
         self.victim, self.margins = victim, margins
 
     def judge(self, x):
@@ -479,8 +482,7 @@ class SiblingsMonitor(MarginJudge):
 
     def __init__(self, victim, margins: Margins, threshold: float = 0.3):
         super().__init__(victim, margins)
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be in [0, 1), not {threshold}")
+        _check_monitor(victim, margins, threshold)
         self.threshold, self.clients = threshold, {}
 
     def observe(self, client: str, x, probabilities=None) -> Alarm | None:
@@ -584,9 +586,18 @@ def _revived(saved: dict) -> Watched:
 # the API under some name, and writes down what it heard.
 # Two tricks are built in for later: rows that are sent along as covers, and
 # the next name when one is blocked.
+#
+# When is a leaf extracted?
+# A leaf is convex, so whoever holds rows of it that come within the precision
+# of each of its sides, or of the end of the range, knows the box.
+# This is counted on what was answered, so that a theft that was stopped half
+# way is judged like one that was not.
+#
+# The folded cell holds the thief, `find_paths`, which runs the attack until it
+# ends or is stopped, and `extracted`, which counts the leaves.
 
 
-# %%
+# %% tags=["hide-input"]
 class Thief:
     """An oracle for the path-finding attack, on top of an API.
 
@@ -622,12 +633,6 @@ class Thief:
                 self.names.pop(0)
 
 
-# %% [markdown]
-# The search itself, which may be stopped; `prepare` moves the first row, for
-# an attacker further down.
-
-
-# %%
 def find_paths(
     thief: Thief, start, precision, low=LOW, high=HIGH, prepare=None
 ):
@@ -647,16 +652,6 @@ def find_paths(
         return None
 
 
-# %% [markdown]
-# When is a leaf extracted?
-# A leaf is convex, so whoever holds rows of it that come within the precision
-# of each of its sides, or of the end of the range, knows the box.
-# This is counted on what was answered, so that a theft that was stopped half
-# way is judged like one that was not.
-# The cell ends with the theft of the stump: $p$ and its two boxes.
-
-
-# %%
 def extracted(rows, heard, leaves, tolerance: float, low=LOW, high=HIGH):
     """p: the fraction of leaves whose box the answered rows span.
 
@@ -672,6 +667,32 @@ def extracted(rows, heard, leaves, tolerance: float, low=LOW, high=HIGH):
     return float(reached.all(axis=1).mean())
 
 
+def covers_of(owner, kind: str, each: int, seed: int) -> dict:
+    """What `theft` takes to send covers; kind: one of `KINDS`."""
+    if kind == "middle":
+        return {"covers": Middles(each, seed), "prepare": centred}
+    rng = np.random.default_rng([seed, each])
+    shape = 10_000, *owner.victim.input_shape
+    uniform = rng.uniform(owner.low, owner.high, shape)
+    pool = uniform if kind == "uniform" else getattr(owner, kind)
+    draw = rng.integers
+    return {"covers": lambda *_: pool[draw(len(pool), size=each)]}
+
+
+def fewest_covers(owner, kind: str, seed: int, **how) -> dict:
+    """The first theft that gets through, with the covers that it took."""
+    for each in EACH:
+        options = covers_of(owner, kind, each, seed) | how
+        run = theft(owner, seed, react="refuse", **options)
+        if run["boxes"] is not None:
+            return run | {"each": each}
+    return run | {"each": np.inf}
+
+
+# %% [markdown]
+# The stump is stolen: $p$, and its two boxes.
+
+# %%
 burglar = Thief(PredictionAPI(stump_victim, returns="label"))
 boxes = find_paths(burglar, [0.7], precision)
 heard = np.array(burglar.heard)
@@ -733,6 +754,20 @@ def guarded(owner: Owner, threshold=0.3, price_per_1000=1.5, **options):
     monitor = SiblingsMonitor(owner.victim, owner.margins, threshold)
     options |= {"monitors": [monitor], "price_per_1000": price_per_1000}
     return PredictionAPI(owner.victim, returns="label", **options), monitor
+
+
+def benign_clients(owner: Owner, n: int, seed: int, times: int = 1):
+    """Scores (n,) and alarms of n clients who send held-out rows.
+
+    times: how many times the number of held-out rows each client sends.
+    """
+    api, monitor = guarded(owner)
+    rng, rows = np.random.default_rng(seed), len(owner.held_out)
+    for k in range(n):
+        drawn = rng.integers(rows, size=times * rows)
+        api.query(owner.held_out[drawn], f"client {k}")
+    scores = [monitor.score(f"client {k}") for k in range(n)]
+    return np.array(scores), [a.query for a in api.alarms.values()]
 
 
 def copy_fidelity(boxes, owner: Owner) -> float:
@@ -886,6 +921,20 @@ def theft(owner, seed, *, react="watch", precision=1e-4, **how) -> dict:
         "heard": heard,
         "sent along": thief.sent_along,
     }
+
+
+def started(owner: Owner, seed: int, prepare=None) -> dict:
+    """A theft with three covers from nothing, from `first_row`.
+
+    inside: whether that row is in a margin. wasted: the share of the covers
+    that are.
+    """
+    judge = MarginJudge(owner.victim, owner.margins).judge
+    how = {"covers": Middles(3, seed), "prepare": prepare}
+    run = theft(owner, seed, react="refuse", **how)
+    wasted = judge(np.vstack(run["sent along"]))[1].mean()
+    inside = judge(first_row(owner, seed)[None])[1][0]
+    return run | {"inside": bool(inside), "wasted": wasted}
 
 
 def first_row(owner: Owner, seed: int) -> np.ndarray:
@@ -1051,20 +1100,6 @@ verdicts
 
 
 # %%
-def benign_clients(owner: Owner, n: int, seed: int, times: int = 1):
-    """Scores (n,) and alarms of n clients who send held-out rows.
-
-    times: how many times the number of held-out rows each client sends.
-    """
-    api, monitor = guarded(owner)
-    rng, rows = np.random.default_rng(seed), len(owner.held_out)
-    for k in range(n):
-        drawn = rng.integers(rows, size=times * rows)
-        api.query(owner.held_out[drawn], f"client {k}")
-    scores = [monitor.score(f"client {k}") for k in range(n)]
-    return np.array(scores), [a.query for a in api.alarms.values()]
-
-
 benign = {
     name: [benign_clients(owners[name][s - seed], n_clients, s) for s in seeds]
     for name in TABLES
@@ -1075,6 +1110,7 @@ loyal = [
 ]
 
 # %% tags=["remove-input"]
+of_all = n_clients * n_seeds
 false_alarms = {
     name: sum(len(alarms) for _, alarms in rows)
     for name, rows in benign.items()
@@ -1085,7 +1121,7 @@ shown = plotting.table(
             "table": name,
             "clients": n_clients * n_seeds,
             "queries of each": len(owners[name][0].held_out),
-            "false alarms": f"{proportion_interval(n, n_clients * n_seeds):.1%}",
+            "false alarms": f"{proportion_interval(n, of_all):.1%}",
             "largest score": f"{max(s.max() for s, _ in benign[name]):.2f}",
         }
         for name, n in false_alarms.items()
@@ -1174,20 +1210,6 @@ len(covers(np.array([-0.9]), 0)), covers(np.array([0.1]), 0).round(2)
 SMALL = "iris", "breast cancer"
 
 
-def started(owner: Owner, seed: int, prepare=None) -> dict:
-    """A theft with three covers from nothing, from `first_row`.
-
-    inside: whether that row is in a margin. wasted: the share of the covers
-    that are.
-    """
-    judge = MarginJudge(owner.victim, owner.margins).judge
-    how = {"covers": Middles(3, seed), "prepare": prepare}
-    run = theft(owner, seed, react="refuse", **how)
-    wasted = judge(np.vstack(run["sent along"]))[1].mean()
-    inside = judge(first_row(owner, seed)[None])[1][0]
-    return run | {"inside": bool(inside), "wasted": wasted}
-
-
 places = range(seed, seed + n_starts)
 begun = {
     name: [started(o, s) for o in owners[name][:n_side] for s in places]
@@ -1199,7 +1221,7 @@ begun = {
 # guess: another start is made from the first one.
 # For one feature after the other it looks, with a handful of coarse steps,
 # how far the leaf reaches to both sides, and moves to the middle between.
-# Then the same thefts again, with each start moved first.
+# It stays in the leaf, since it moves between rows known to lie there.
 
 
 # %%
@@ -1220,10 +1242,7 @@ def coarse_end(thief, x, i: int, leaf, end, halvings: int = 3) -> float:
 
 
 def centred(thief, start, low, high) -> np.ndarray:
-    """The row `start` (d,) moved to about the middle of its leaf.
-
-    It stays in the leaf, which is convex: it moves between known rows of it.
-    """
+    """The row `start` (d,) moved to about the middle of its leaf."""
     x = start.copy()
     leaf = thief.query(x[None])[0, 0]
     for i, ends in enumerate(zip(low, high, strict=True)):
@@ -1231,6 +1250,10 @@ def centred(thief, start, low, high) -> np.ndarray:
     return x
 
 
+# %% [markdown]
+# The same thefts again, with each start moved first:
+
+# %%
 moved = {
     name: [
         started(o, s, centred) for o in owners[name][:n_side] for s in places
@@ -1300,33 +1323,10 @@ KINDS = {
 }
 
 
-def covers_of(owner: Owner, kind: str, each: int, seed: int) -> dict:
-    """What `theft` takes to send covers; kind: one of `KINDS`."""
-    if kind == "middle":
-        return {"covers": Middles(each, seed), "prepare": centred}
-    rng = np.random.default_rng([seed, each])
-    shape = 10_000, *owner.victim.input_shape
-    uniform = rng.uniform(owner.low, owner.high, shape)
-    pool = uniform if kind == "uniform" else getattr(owner, kind)
-    draw = rng.integers
-    return {"covers": lambda *_: pool[draw(len(pool), size=each)]}
-
-
 # %% [markdown]
 # Each number of covers is tried on a monitor that has seen nothing yet.
 
-
 # %%
-def fewest_covers(owner: Owner, kind: str, seed: int, **how) -> dict:
-    """The first theft that gets through, with the covers that it took."""
-    for each in EACH:
-        options = covers_of(owner, kind, each, seed) | how
-        run = theft(owner, seed, react="refuse", **options)
-        if run["boxes"] is not None:
-            return run | {"each": each}
-    return run | {"each": np.inf}
-
-
 covered = {
     (name, kind): [
         fewest_covers(owner, kind, s)
@@ -1436,7 +1436,9 @@ for name, trees in owners.items():
     ]
     many[name] = every(trees, side_seeds, react="refuse", names=names)
     stopped = thefts[name, "refuse"]
-    plain[name] = [without_paths(*pair) for pair in zip(trees, stopped)]
+    plain[name] = [
+        without_paths(*pair) for pair in zip(trees, stopped, strict=True)
+    ]
 
 
 # %% tags=["remove-input"]
@@ -1507,7 +1509,13 @@ plotting.table(
 # with the largest likelihood is taken.
 
 
-# %%
+# %% [markdown]
+# The folded cell has their owner of red wine and runs the theft for the seeds
+# of their splits, 101 and on; the same with the density cut off; and ours
+# with a density that is not.
+
+
+# %% tags=["hide-input"]
 def cross_validated(values: np.ndarray, folds: int = 5) -> float:
     """The bandwidth for values (n,) by the likelihood of left-out ones."""
     part = np.concatenate(
@@ -1527,15 +1535,6 @@ def cross_validated(values: np.ndarray, folds: int = 5) -> float:
     return float(tried[np.argmax(likelihood)])
 
 
-cross_validated(values), bandwidth(values)
-
-# %% [markdown]
-# The folded cell has their owner of red wine and runs the theft for the seeds
-# of their splits, 101 and on; the same with the density cut off; and ours
-# with a density that is not.
-
-
-# %% tags=["hide-input"]
 def as_published(seed: int, cut=False) -> Owner:
     """An owner of the wines in their own units, as in the authors' code."""
     path = files("mexutils") / "data" / "winequality-red.csv"
@@ -1574,6 +1573,12 @@ replayed = {
     )
     for name, trees in protocols.items()
 } | {"ours": thefts["red wine", "refuse"]}
+
+# %% [markdown]
+# The two bandwidths of the forty values from above, theirs and ours:
+
+# %%
+cross_validated(values), bandwidth(values)
 
 # %% tags=["remove-input"]
 shown = plotting.table(
@@ -1695,6 +1700,11 @@ off = {
     "not cut off": steps_off(owner, without_cut(owner).margins),
 }
 blocked = {name: column(thefts[name, "refuse"], "p").mean() for name in TABLES}
+
+# %% [markdown]
+# And the claims:
+
+# %% tags=["hide-input"]
 for name in TABLES:
     free = column(thefts[name, "watch"], "alarm")
     least = column(thefts[name, "watch"], "p").min()

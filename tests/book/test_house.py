@@ -25,7 +25,6 @@ TO_COME = {
     "defenses/bdpl",
     "defenses/deceptive_perturbations",
     "defenses/extraction_warning",
-    "defenses/forgotten_siblings",
     "defenses/prada_detection",
     "defenses/prediction_poisoning",
 }
