@@ -1167,7 +1167,8 @@ Markdown(
 # But the API itself tells where a leaf is.
 # A leaf is convex: of all rows known to lie in it, let $a$ and $b$ be the
 # smallest and the largest values, feature by feature.
-# The box from $a$ to $b$ lies in the leaf, and its middle far from the edges.
+# The box from $a$ to $b$ lies in the leaf, and the more of it is known, the
+# further its middle is from the edges.
 # So after each query the attacker sends rows from around the middle of what
 # it knows of the leaf just hit: near the middle and not at it, since an owner
 # might not count repeated rows.
