@@ -1386,7 +1386,7 @@ for k, (kind, told) in enumerate(KINDS.items()):
     )
 ax.set(xlabel="covers for each query", ylabel="share of trees stolen whole")
 ax.set(ylim=(-0.03, 1.03), xticks=EACH)
-ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=4)
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 
 by_itself = covered["red wine", "middle"]
@@ -1411,8 +1411,7 @@ Markdown(
 #
 # ### A coarser search, more names, no search at all
 #
-# A bisection that ends early asks fewer questions inside the margin, and needs
-# fewer covers.
+# A bisection that ends early asks fewer questions inside the margin.
 # Its boxes are a little off, and rows between a threshold and its estimate get
 # the wrong leaf.
 #
