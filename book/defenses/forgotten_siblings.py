@@ -119,14 +119,6 @@ def _checked_range(x, low, high) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _check_monitor(victim, margins, threshold) -> None:
-    """`ValueError` for margins of another tree or no threshold at all."""
-    if not margins.low.shape == victim.leaves.lower.shape:
-        raise ValueError("margins and tree differ in leaves or features")
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must be in [0, 1), not {threshold}")
-
-
 def _checked_training(victim, x, low, high):
     """Rows (n, d), their leaves (n,), both ends (d,), or a `ValueError`."""
     x = checks.rows(x, *victim.input_shape, name="training rows")
@@ -504,21 +496,20 @@ class SiblingsMonitor(MarginJudge):
 
 
 # %% [markdown]
-# The stump again: one client asks across the range, one at the threshold.
-
-# %%
-watch = SiblingsMonitor(stump_victim, security_margins(stump_victim, points))
-watch.observe("wide", np.linspace(-0.9, 0.9, 20)[:, None])
-watch.observe("close", np.linspace(0.05, 0.15, 20)[:, None])
-watch.score("wide"), watch.clients["close"].alarm
-
-# %% [markdown]
 # A monitor that forgets when the service restarts can be beaten by waiting.
 # The folded cell writes what it knows as data for JSON, with a fingerprint of
 # tree, margins and threshold, and reads it back.
 
 
 # %% tags=["hide-input"]
+def _check_monitor(victim, margins, threshold) -> None:
+    """`ValueError` for margins of another tree or no threshold at all."""
+    if not margins.low.shape == victim.leaves.lower.shape:
+        raise ValueError("margins and tree differ in leaves or features")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be in [0, 1), not {threshold}")
+
+
 def fingerprint(monitor: SiblingsMonitor) -> str:
     """A short hash of the monitor's tree, margins and threshold."""
     leaves, margins = monitor.victim.leaves, monitor.margins
@@ -576,6 +567,15 @@ def _revived(saved: dict) -> Watched:
         raise ValueError("the state is damaged: its counts are no counts")
     return kept
 
+
+# %% [markdown]
+# The stump again: one client asks across the range, one at the threshold.
+
+# %%
+watch = SiblingsMonitor(stump_victim, security_margins(stump_victim, points))
+watch.observe("wide", np.linspace(-0.9, 0.9, 20)[:, None])
+watch.observe("close", np.linspace(0.05, 0.15, 20)[:, None])
+watch.score("wide"), watch.clients["close"].alarm
 
 # %% [markdown]
 # ### The attacker's side
