@@ -20,7 +20,6 @@ TECHNIQUES = [
 ]
 TO_COME = {
     "comparison/arena",
-    "defenses/forgotten_siblings",
     "defenses/prada_detection",
 }
 """Chapters that are still longer than a reader's patience: no new one."""
