@@ -1002,7 +1002,7 @@ asked_for = {
 
 def over_seeds(table, name, key):
     """One figure of a defense over all seeds."""
-    return np.array([table[name, s][key] for s in seeds])
+    return np.array([v[key] for (n, _), v in table.items() if n == name])
 
 
 plotting.table(
@@ -1137,6 +1137,60 @@ Markdown(
     f"{interval(with_digits['no defense']):.1f} %. Losses from there, in "
     "points: "
     + ", ".join(f"*{n}* {lost[n]:.1f}" for n in lost if n != "no defense")
+    + "."
+)
+
+# %% [markdown]
+# ### The verdict
+#
+# For each defense: the best attacker's loss with letters alone and with the
+# natural digits among them, and what the clients' digits pay.
+# Labels stand in both columns where a defense keeps them.
+
+# %% tags=["remove-input"]
+sifted = {"misinformation": ["misinformation, sifted"]}
+spared = {name: ["labels"] for name in keepers} | sifted
+final = {
+    name: (
+        loss[name, best[name]],
+        min(lost[n] for n in [name, *spared.get(name, [])]),
+    )
+    for name in guards
+}
+final["labels alone"] = loss["no defense", "labels"], lost["labels"]
+display(
+    plotting.table(
+        [
+            {
+                "defense": name,
+                "lost with letters": f"{alone:.1f}",
+                f"with {n_natural} digits": f"{helped:.1f}",
+                "L1, digits": format(
+                    over_seeds(benign, name, "mean L1").mean(), ".3f"
+                ),
+                "labels changed (%)": format(
+                    over_seeds(benign, name, "flips").mean(), ".2f"
+                ),
+            }
+            for name, (alone, helped) in final.items()
+        ]
+    )
+)
+stays = [
+    " and ".join(f"*{n}*" for n, pair in final.items() if pair[k].low > 0)
+    or "none"
+    for k in (0, 1)
+]
+beyond = [
+    n
+    for n, (alone, helped) in final.items()
+    if min(alone.mean - by_labels, helped.mean - by_labels_mixed) > 1
+]
+Markdown(
+    f"A loss that no attacker here undoes, over {n_seeds} seeds: with letters "
+    f"{stays[0]}; with digits among them {stays[1]}. More than a point beyond "
+    "labels alone, in both: "
+    + (" and ".join(f"*{n}*" for n in beyond) or "none")
     + "."
 )
 
