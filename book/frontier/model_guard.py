@@ -281,7 +281,8 @@ redirected(small, np.array([[-1.0, 0.5, 2.0]]), 0.5)
 #
 # Two directions are in use.
 # To *oppose* the honest step, $t = -G^\top p$, the gains are those of the
-# Gram matrix of [Prediction poisoning](../defenses/prediction_poisoning.ipynb):
+# Gram matrix of
+# [Prediction poisoning](../defenses/prediction_poisoning.ipynb):
 # $g = -G G^\top p = -N (p - s)$, up to a number that all classes share.
 # For the last layer $N$ is a multiple of the identity, and $g = s - p$ does.
 #
