@@ -252,7 +252,8 @@ def poured(amount, room):
     return np.clip(amount[:, None] - before, 0, room)
 
 
-poured(np.array([0.5]), np.array([[0.2, 0.1, 0.9]]))
+small = np.array([[0.7, 0.2, 0.1]])
+poured(np.array([0.8]), small)
 
 # %% [markdown]
 # Sorting brings the classes into the order in which they give.
@@ -273,7 +274,6 @@ def redirected(p, gains, epsilon):
     return _put_back(best, order)
 
 
-small = np.array([[0.7, 0.2, 0.1]])
 redirected(small, np.array([[-1.0, 0.5, 2.0]]), 0.5)
 
 # %% [markdown]
@@ -710,13 +710,11 @@ for undo, defense in {
 def posterior_mean(answers, clean, seen, radius=0.01):
     """The mean of the truths whose images are close to each answer: (n, c).
 
-    answers: (n, c). clean, seen: (m, c) shadow truths and their images. Only
-    images with the answer's label count, where there are any. Source: Tang
-    et al. (2024), the attack called partial Bayes.
+    clean, seen: (m, c) shadow truths and their images, of which those with
+    the answer's label count, if any. Source: Tang et al. (2024).
     """
-    far = cdist(answers, seen, "cityblock")
     other = answers.argmax(1)[:, None] != seen.argmax(1)
-    far = np.where(other, 2.0 + far, far)
+    far = cdist(answers, seen, "cityblock") + 2 * other
     near = far <= np.maximum(radius, far.min(1, keepdims=True))
     return near @ clean / near.sum(1, keepdims=True)
 
@@ -1263,6 +1261,8 @@ for name, defense in owner[seed].items():
     times[name] = seconds(lambda d=defense: d(x, p))
 by_rows = seconds(lambda: [by_solver(row, EPSILON) for row in p[:20]], 1)
 times["ModelGuard-W, by a solver"] = by_rows * len(p) / 20
+
+# %% tags=["remove-input"]
 display(
     plotting.table(
         [
