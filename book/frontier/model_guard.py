@@ -256,6 +256,7 @@ small = np.array([[0.7, 0.2, 0.1]])
 poured(np.array([0.8]), small)
 
 # %% [markdown]
+# The first place is full, and the rest went into the second.
 # Sorting brings the classes into the order in which they give.
 
 
@@ -723,6 +724,9 @@ posterior_mean(small, np.eye(3), np.array([[0.6, 0.3, 0.1]] * 2 + [[0, 0, 1]]))
 
 
 # %% [markdown]
+# Two of the three shadow truths have an image with that label, and the answer
+# stands for their mean.
+#
 # **A learned inverse** is trained on the same pairs: the network of D-DAE
 # {cite:p}`chen2023ddae`, with its $L_1$ loss.
 
