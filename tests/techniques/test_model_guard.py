@@ -249,6 +249,19 @@ def test_many_truths_share_an_answer_that_stays(draws, c):
     assert (some.max() == 0) == (draws == 0)  # draws hide the founder
 
 
+@pytest.mark.parametrize("epsilon", [0.02, 0.1, 0.5])
+def test_a_founder_stays_within_the_distance_and_goes_far(epsilon):
+    rng = np.random.default_rng(0)
+    far = []
+    for p in answers(40, 5, sharp=1):
+        found = guard.founder(p, epsilon, 1000, rng)
+        assert found.argmax() == p.argmax()
+        far.append(np.abs(found - p).sum())
+    assert max(far) <= epsilon
+    assert max(far) > 0.8 * epsilon
+    np.testing.assert_array_equal(guard.founder(p, 1, 0, rng), p)
+
+
 def test_cells_of_a_label_are_farther_apart_than_epsilon_from_founders():
     p = answers(300, 5)
     cells = guard.ModelGuardS(0.4, draws=0)
