@@ -1149,6 +1149,8 @@ Markdown(
 # For each defense: the best attacker's loss with letters alone and with the
 # natural digits among them, and what the clients' digits pay.
 # Labels stand in both columns where a defense keeps them.
+# With the digits, redirection by all ones is read as it came: shadows were not
+# tried there, so that this entry bounds its loss from above.
 
 # %% tags=["remove-input"]
 sifted = {"misinformation": ["misinformation, sifted"]}
