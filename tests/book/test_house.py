@@ -16,7 +16,9 @@ from conftest import ROOT
 TEMPLATE = "_template"  # what a new chapter starts from keeps the rules too
 CHAPTERS = [*run_chapters.chapters(), TEMPLATE]
 TECHNIQUES = [
-    c for c in CHAPTERS if c.startswith(("attacks/", "defenses/", TEMPLATE))
+    c
+    for c in CHAPTERS
+    if c.startswith(("attacks/", "defenses/", "frontier/", TEMPLATE))
 ]
 TO_COME = {
     "comparison/arena",
