@@ -683,7 +683,8 @@ def stealml(way, budget, seed):
         door = SimpleNamespace(query=query)
         getattr(BYLABEL, way)(door, 784, budget, seed=seed)
 
-    return Pool(*recorded(attack, victim.predict_proba, budget))
+    ask = victims.mnist_lenet().predict_proba
+    return Pool(*recorded(attack, ask, budget))
 
 
 def line_search(predict_proba, pool, length, seed, rounds=10):
@@ -842,9 +843,9 @@ Markdown(
     "The chance that a stream looks worse than a benign one is "
     + " and ".join(f"{p:.2f} for {name}" for name, p in looks_worse.items())
     + ": below one half, benign digits are accused before them, whatever the "
-    f"threshold. This victim gives {commonest:.0%} of uniform rows one label, "
-    "so StealML finds few pairs between which to search: the line search "
-    "between digits is what it would do with rows of its own."
+    f"threshold. This victim gives {commonest:.0%} of uniform rows one label; "
+    "StealML's searches need pairs of two labels, and the line search between "
+    "digits shows what they send where such pairs are at hand."
 )
 
 # %% [markdown]

@@ -26,7 +26,6 @@ TO_COME = {
     "defenses/deceptive_perturbations",
     "defenses/extraction_warning",
     "defenses/forgotten_siblings",
-    "defenses/prada_detection",
     "defenses/prediction_poisoning",
 }
 """Chapters that are still longer than a reader's patience: no new one."""
