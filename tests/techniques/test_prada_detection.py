@@ -578,8 +578,8 @@ def test_the_bet_raises_its_alarm_where_the_formula_does():
         for start in range(0, 400, size):
             watch.read("m", hard[start : start + size])
         assert watch.alarms["m"].query == expected
-    just_below = np.full(9, 6)
-    assert wager().read("calm", just_below) is None
+    assert wager().read("just below", np.full(9, 6)) is None
+    assert wager().read("just hard", np.full(9, 7)).query < 6
 
 
 def test_natural_rows_never_win_and_hard_ones_win_at_once():
