@@ -22,7 +22,6 @@ TECHNIQUES = [
 ]
 TO_COME = {
     "comparison/arena",
-    "defenses/prada_detection",
 }
 """Chapters that are still longer than a reader's patience: no new one."""
 

@@ -1,10 +1,12 @@
 """PRADA's detector, from its chapter, by second routes and bad input."""
 
+import itertools
 import json
 import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from mexutils import PredictionAPI, load_chapter
@@ -457,3 +459,208 @@ def test_a_burst_moves_each_picture_by_a_pixel_a_frame():
     assert frames.shape == (6, 1, 5, 9)
     np.testing.assert_array_equal(frames[:3, 0, 2].argmax(1), [3, 4, 5])
     np.testing.assert_array_equal(frames[3:, 0, 1].argmax(1), [3, 4, 5])
+
+
+def test_a_random_step_spreads_the_distances_and_stays_in_its_bounds():
+    torch.manual_seed(0)
+    model = chapter.models.lenet(8, 16, normalise=True)
+    x = np.full((300, 1, 28, 28), 0.5, np.float32)
+    labels = np.arange(300) % 10
+    rng = np.random.default_rng(0)
+    moved = chapter.random_step(model, x, labels, 0.15, 0, rng)
+    sizes = np.abs(moved - x).max((1, 2, 3))
+    assert sizes.min() >= 0.0149 and sizes.max() <= 0.3751
+    assert sizes.mean() == pytest.approx(0.15, abs=0.01)
+    assert sizes.std() == pytest.approx(0.05, abs=0.01)
+
+
+def test_tailored_dummies_are_earlier_queries_at_chosen_distances():
+    own = chapter.Pool(
+        np.full((4, 1, 28, 28), 0.5, np.float32), np.zeros(4, int)
+    )
+    rows, labels = chapter.tailored(own, 200, np.random.default_rng(0))
+    away = np.linalg.norm((rows - 0.5).reshape(200, -1), axis=1) / 28
+    assert away.mean() == pytest.approx(0.2, abs=0.015)
+    assert away.std() == pytest.approx(0.05, abs=0.015)
+    assert len(labels) == 200
+
+
+# --- the second watch -------------------------------------------------------
+
+
+class Says(torch.nn.Module):
+    """Labels of rows 0, 1, 2, ... from a table."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = torch.tensor(labels)
+
+    def forward(self, x):
+        said = self.labels[x[:, 0].long()]
+        return torch.nn.functional.one_hot(said, 4).float()
+
+
+TABLE = [[0, 1, 2, 3, 0], [0, 2, 2, 3, 1], [0, 1, 3, 3, 1]]
+FINAL = np.array([0, 1, 2, 0, 1])  # settled at 0, 2, 3 (never), 3, 1
+
+
+def by_table():
+    return [Says(row) for row in TABLE], np.arange(5.0)[:, None]
+
+
+def test_hardness_is_when_the_label_settles():
+    networks, x = by_table()
+    found = chapter.hardness(networks, x, FINAL)
+    np.testing.assert_array_equal(found, [0, 2, 3, 3, 1])
+
+
+def test_snapshots_are_the_training_at_its_steps(monkeypatch):
+    monkeypatch.setattr(chapter, "STEPS", (1, 3))
+    x = np.random.default_rng(0).random((40, 1, 28, 28), np.float32)
+    y = np.arange(40) % 10
+    first, last = chapter.checkpoints(x, y, 0)
+    again = chapter.checkpoints(x, y, 0)
+    for one, two in zip((first, last), again, strict=True):
+        for a, b in zip(one.parameters(), two.parameters(), strict=True):
+            assert torch.equal(a, b)
+    changed = [
+        not torch.equal(a, b)
+        for a, b in zip(first.parameters(), last.parameters(), strict=True)
+    ]
+    assert all(changed)
+    monkeypatch.setattr(chapter, "STEPS", (3,))
+    (alone,) = chapter.checkpoints(x, y, 0)
+    longer = dict(last.named_parameters())
+    for name, weight in alone.named_parameters():
+        assert torch.equal(weight, longer[name])
+
+
+def wager(alpha=0.01, usual=0.1):
+    return chapter.Wager([], 7, usual, alpha)
+
+
+def test_a_bet_against_a_benign_client_is_worth_one_on_average():
+    """All streams of 9 rows, each with its probability."""
+    usual, expected = 0.1, 0.0
+    for stream in itertools.product([0, 10], repeat=9):
+        wealth = np.ones(5)
+        for level in stream:
+            wealth, _ = wager(usual=usual).judge(wealth, level)
+        hard = sum(level > 0 for level in stream)
+        chance = usual**hard * (1 - usual) ** (9 - hard)
+        expected += chance * wealth.mean()
+    assert expected == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("usual", [0.03, 0.06, 0.12])
+def test_villes_bound_holds_for_a_long_stream_exactly(usual):
+    """The wealth depends on how many rows were hard: a walk on counts."""
+    stakes, alpha, crossed = chapter.STAKES, 0.01, 0.0
+    alive = np.array([1.0])  # the chance of each count without an alarm
+    for n in range(1, 1001):
+        new = np.append(alive * (1 - usual), 0) + np.append(0, alive * usual)
+        hard = np.arange(n + 1)[:, None]
+        logs = hard * np.log1p(stakes * (1 - usual))
+        logs = logs + (n - hard) * np.log1p(-stakes * usual)
+        over = np.exp(np.minimum(logs, 600)).mean(1) >= 1 / alpha
+        crossed += new[over].sum()
+        alive = np.where(over, 0, new)
+    assert 0.001 < crossed <= alpha
+
+
+def test_the_bet_raises_its_alarm_where_the_formula_does():
+    hard = np.where(np.random.default_rng(0).random(400) < 0.3, 8, 2)
+    factors = 1 + chapter.STAKES * ((hard >= 7)[:, None] - 0.1)
+    wealth = np.cumprod(factors, axis=0).mean(1)
+    expected = np.flatnonzero(wealth >= 100)[0] + 1
+    for size in (1, 7, 400):
+        watch = wager()
+        for start in range(0, 400, size):
+            watch.read("m", hard[start : start + size])
+        assert watch.alarms["m"].query == expected
+    assert wager().read("just below", np.full(9, 6)) is None
+    assert wager().read("just hard", np.full(9, 7)).query < 6
+
+
+def test_natural_rows_never_win_and_hard_ones_win_at_once():
+    assert wager().read("calm", np.zeros(10_000, int)) is None
+    assert wager().read("m", np.full(20, 10)).query < 6
+
+
+def hoda(delta=0.2):
+    return chapter.Hoda([], [50, 30, 10, 5, 2, 1, 1, 1, 0, 0, 0], delta)
+
+
+def test_hoda_compares_every_full_window_and_no_other():
+    rng, watch = np.random.default_rng(0), hoda()
+    usual = watch.usual / watch.usual.sum()
+    calm = rng.choice(11, 300, p=usual)
+    wild = rng.choice(11, 199)
+    assert watch.read("m", calm) is None
+    assert watch.read("m", wild[:99]) is None
+    assert watch.read("m", wild[99:]).query == 400
+    shifted = hoda()
+    for level in np.concatenate([calm[:50], wild]):
+        shifted.read("n", [level])
+    counts = np.bincount(np.concatenate([calm[:50], wild])[:100], minlength=11)
+    apart = 1 - np.corrcoef(watch.usual, counts)[0, 1]
+    assert shifted.alarms["n"].query == (100 if apart > 0.2 else 200)
+    assert chapter.histogram_distance(watch.usual, np.full(11, 9)) == 1
+
+
+@pytest.mark.parametrize("make", [hoda, wager])
+def test_the_second_watch_reads_the_api(make):
+    networks, x = by_table()
+    watch = make()
+    watch.networks = networks
+    api = PredictionAPI(
+        lambda rows: one_hot(FINAL[rows[:, 0].astype(int)]), monitors=[watch]
+    )
+    api.query(np.tile(x, (40, 1)), client="m")
+    direct = make()
+    direct.read("m", np.tile([0, 2, 3, 3, 1], 40))
+    assert watch.alarms == direct.alarms
+    assert watch.memory["m"][0] == direct.memory["m"][0]
+    with pytest.raises(ValueError, match="NaN"):
+        watch.observe("m", np.full((1, 1), np.nan), one_hot([0]))
+
+
+def test_an_alarm_of_the_second_watch_stays():
+    watch = wager()
+    alarm = watch.read("m", np.full(20, 10))
+    assert watch.read("m", np.zeros(500, int)) is alarm
+    assert watch.read("other", np.zeros(5, int)) is None
+
+
+@pytest.mark.parametrize("usual", [0, 0.125, 0.5, np.nan])
+def test_a_bet_is_refused_where_it_could_lose_more_than_all(usual):
+    with pytest.raises(ValueError, match="usual"):
+        wager(usual=usual)
+    with pytest.raises(ValueError, match="alpha"):
+        wager(alpha=usual - 0.5 if usual == usual else usual)
+
+
+def test_easy_rows_are_those_of_which_the_copy_is_sure():
+    seeds = np.random.default_rng(0).random((20, 1, 28, 28), np.float32)
+    api = PredictionAPI(
+        lambda rows: one_hot(np.arange(len(rows)) % 10, 10), budget=60
+    )
+    rows = chapter.easy_rows(api, seeds, 60, seed=1)
+    assert rows.shape == (60, 1, 28, 28) and api.ledger.queries == 60
+    np.testing.assert_array_equal(rows[:20], seeds)
+    again = np.random.default_rng(1)
+    pool = np.concatenate([chapter.bent(seeds, 0.1, again) for _ in range(4)])
+    first = chapter.PRADA.train_substitute(
+        seeds, one_hot(np.arange(20) % 10, 10), 1
+    )
+    sure = chapter.training.predict_proba(first, pool)
+    sure = sure[np.arange(80), np.tile(np.arange(20) % 10, 4)]
+    kept = [(pool == row).all((1, 2, 3)).argmax() for row in rows[20:]]
+    assert set(kept) == set(np.argsort(-sure)[:40])
+
+
+def test_a_bend_of_strength_zero_changes_nothing():
+    x = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
+    rng = np.random.default_rng(0)
+    np.testing.assert_allclose(chapter.bent(x, 0.0, rng), x, atol=1e-4)
+    assert np.abs(chapter.bent(x, 0.1, rng) - x).max() > 0.1
