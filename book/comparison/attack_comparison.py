@@ -553,7 +553,8 @@ leads = {name: lead(final, *pair) for name, pair in pairs.items()}
 below = {name: lead(final, order[2], name) for name in order[4:]}
 display(
     Markdown(
-        "KnockoffNets leads PRADA's attack, in points of relative accuracy, by "
+        "KnockoffNets leads PRADA's attack, in points of relative accuracy, "
+        "by "
         + " and by ".join(f"{gap:.1f} ({name})" for name, gap in leads.items())
         + ". PRADA's attack with the survey's settings leads StealML by "
         + ", ".join(
@@ -603,7 +604,8 @@ plt.show()
 display(
     Markdown(
         "The hundred natural digits with which PRADA's attack begins lead 300 "
-        f"letters, with KnockoffNets' own settings, by {early:.1f} points. They "
+        f"letters, with KnockoffNets' own settings, by {early:.1f} points. "
+        "They "
         "are not sold by the API: the attacker is supposed to own them."
     )
 )

@@ -997,7 +997,7 @@ Markdown(
 # The folded cell holds this attacker, and one that comes from afar.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "True labels recovered by a majority of 25 queries, against how far the repeats are shifted; epsilon 0.5, delta as in the parameters. The dotted line is a single answer without a grid."}, "image": {"alt": "Two panels, share of labels recovered over the largest shift of a feature, with one line and band for each memory. Left: five features, four memories. Right: thirty features, cache and grid."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "True labels recovered by a majority of 25 queries, against how far the repeats are shifted; epsilon 0.5, delta as in the parameters. The dotted line is a single answer without a grid."}, "image": {"alt": "Two panels, share of labels recovered over the largest shift of a feature, with one line and band for each memory. Left: five features, four memories. Right: thirty features, cache and grid."}}
 def utility_on(layers, x, own):
     """True labels among the answers to rows x, in percent."""
     answers = [layer(x, own) for layer in layers] or [own]
