@@ -652,9 +652,11 @@ display(
             {
                 f"crowd of {most}": who,
                 "strategy": k,
-                "best account": f"{np.mean([r[f'{k} best'] for r in runs]):.2f}",
-                "all together": f"{np.mean([r[f'{k} all'] for r in runs]):.2f}",
-                f"pools warned of, of {len(runs)}": f"{pool_alarm[who, k]:.0%}",
+                "best account": f"{column(runs, f'{k} best').mean():.2f}",
+                "all together": f"{column(runs, f'{k} all').mean():.2f}",
+                f"pools warned of, of {len(runs)}": (
+                    f"{pool_alarm[who, k]:.0%}"
+                ),
             }
             for who, runs in groups.items()
             for k in STRATEGIES
