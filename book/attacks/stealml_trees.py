@@ -40,6 +40,7 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
 # %% tags=["hide-input"]
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -219,33 +220,8 @@ for known in ([0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]):
 # The attacker tells nodes apart by these two numbers alone.
 # It remembers every answer, since asking twice costs twice, and it gives up
 # at last: behind the API there may be no tree at all.
-
-
-# %%
-class Remembered:
-    """Asks an oracle for single rows, and never twice for the same one.
-
-    oracle: see `tree_top_down`. Raises `RuntimeError` after `most` rows.
-    """
-
-    def __init__(self, oracle, most: int = 200_000):
-        self._oracle, self._answers = leaf_oracle(oracle), {}
-        self._most = most
-
-    def __call__(self, x, known=None) -> tuple[float, float]:
-        """(label, confidence) for the row x (d,) with the mask known (d,)."""
-        whole = known is None or known.all()
-        key = (x if whole else np.where(known, x, np.nan)).tobytes()
-        if key not in self._answers:
-            if len(self._answers) >= self._most:
-                raise RuntimeError(f"no tree, by {self._most} answers")
-            masks = () if whole else (known[None],)
-            answer = self._oracle.query(x[None], *masks)[0]
-            self._answers[key] = tuple(answer.tolist())
-        return self._answers[key]
-
-
-# %% [markdown]
+# This memory, `Remembered`, is folded away below.
+#
 # The ordinary API of this book answers complete rows with probabilities, of
 # which label and confidence are read off; labels alone name no leaf.
 
@@ -264,6 +240,44 @@ def leaf_oracle(oracle):
 
 
 # %% tags=["hide-input"]
+class Remembered:
+    """Asks an oracle, and never twice for the same row.
+
+    oracle: see `tree_top_down`. Raises `RuntimeError` after `most` rows.
+    """
+
+    def __init__(self, oracle, most: int = 200_000):
+        self._oracle, self._answers = leaf_oracle(oracle), {}
+        self._most = most
+
+    def __call__(self, x, known=None) -> tuple[float, float]:
+        """(label, confidence) for the row x (d,) with the mask known (d,)."""
+        whole = known is None or known.all()
+        key = (x if whole else np.where(known, x, np.nan)).tobytes()
+        if key not in self._answers:
+            masks = () if whole else (known[None],)
+            self._ask({key: x}, *masks)
+        return self._answers[key]
+
+    def together(self, rows) -> list[tuple[float, float]]:
+        """The same for several complete rows; the new ones in one call."""
+        keys = [x.tobytes() for x in rows]
+        new = dict(zip(keys, rows, strict=True))
+        self._ask({k: x for k, x in new.items() if k not in self._answers})
+        return [self._answers[key] for key in keys]
+
+    def _ask(self, new: dict, *masks) -> None:
+        """Ask the new rows, by their keys, as far as `most` goes."""
+        left = self._most - len(self._answers)
+        rows = list(new.values())[:left]
+        if rows:
+            heard = self._oracle.query(np.stack(rows), *masks)
+            answers = map(tuple, heard.tolist())
+            self._answers |= zip(list(new)[:left], answers, strict=True)
+        if len(new) > left:
+            raise RuntimeError(f"no tree, by {self._most} answers")
+
+
 def replaced(x: np.ndarray, where, value) -> np.ndarray:
     """A copy of x with the entries `where` set to `value`."""
     x = x.copy()
@@ -608,12 +622,14 @@ def predict_tree(tree, x: np.ndarray) -> np.ndarray:
 
 
 # %%
-def borders(answer_at: Callable, a, b, precision: float, seen=()) -> list:
+def borders(at: Callable, a, b, precision: float, seen=()):
     """All gaps (u, v) between a and b over which the answer is seen to change.
 
-    Each is at most `precision` wide. seen: gaps of earlier searches.
+    A search for `side_by_side`: it yields rows, is sent their answers, and
+    returns the gaps, each at most `precision` wide. at: value to row. seen:
+    gaps of earlier searches.
     """
-    if answer_at(a) == answer_at(b):
+    if (yield at(a)) == (yield at(b)):
         return []
     if b - a <= precision:
         return [(a, b)]
@@ -621,11 +637,33 @@ def borders(answer_at: Callable, a, b, precision: float, seen=()) -> list:
     # the one nearest to the middle, or the middle itself
     cuts = min(inside, key=lambda gap: abs(sum(gap) - a - b), default=None)
     cuts = cuts or ((a + b) / 2,)
-    return [
-        gap
-        for u, v in pairwise((a, *cuts, b))
-        for gap in borders(answer_at, u, v, precision, seen)
-    ]
+    gaps = []
+    for u, v in pairwise((a, *cuts, b)):
+        gaps += yield from borders(at, u, v, precision, seen)
+    return gaps
+
+
+# %% [markdown]
+# A search stops at every row until it is told the answer, so that several
+# can go on side by side, and what they want to know next is asked in one
+# call.
+
+
+# %%
+def side_by_side(answer: Remembered, searches) -> list:
+    """What each of the searches returns, their rows asked together."""
+    found, going = {}, dict(enumerate(searches))
+    replies = dict.fromkeys(going)
+    while going:
+        rows = {}
+        for k, search in list(going.items()):
+            try:
+                rows[k] = search.send(replies[k])
+            except StopIteration as end:
+                found[k] = end.value
+                del going[k]
+        replies = dict(zip(rows, answer.together(rows.values()), strict=True))
+    return [found[k] for k in sorted(found)]
 
 
 # %% [markdown]
@@ -633,9 +671,8 @@ def borders(answer_at: Callable, a, b, precision: float, seen=()) -> list:
 
 # %%
 middle = np.zeros(4)
-gaps = borders(
-    lambda value: answer(replaced(middle, 3, value)), -1, 1, precision
-)
+search = borders(partial(replaced, middle, 3), -1, 1, precision)
+(gaps,) = side_by_side(answer, [search])
 print([f"{u:.4f} to {v:.4f}" for u, v in gaps])
 
 # %% [markdown]
@@ -667,26 +704,25 @@ class Box:
 
 
 # %%
-def line(answer, x, i, box, precision, seen) -> list:
-    """Cut `box` along feature i; rows of the other intervals, with answers."""
+def line(x, i, box, precision, seen):
+    """Cut `box` along feature i; rows of the other intervals, with answers.
 
-    def answer_at(value):
-        return answer(replaced(x, i, value))
-
-    known = sorted(seen)
-    below = borders(answer_at, box.low[i], x[i], precision, known)
-    above = borders(answer_at, x[i], box.high[i], precision, known)
+    A search for `side_by_side`, as `borders` is.
+    """
+    at, known = partial(replaced, x, i), sorted(seen)
+    below = yield from borders(at, box.low[i], x[i], precision, known)
+    above = yield from borders(at, x[i], box.high[i], precision, known)
     gaps = below + above
     seen.update(gaps)
     edges = [box.low[i], *(sum(gap) / 2 for gap in gaps), box.high[i]]
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
     box.low[i], box.high[i] = edges[len(below)], edges[len(below) + 1]
     del middles[len(below)]
+    others = []
     values = [u for u, _ in below] + [v for _, v in above]
-    return [
-        (replaced(x, i, middle), answer_at(value))
-        for middle, value in zip(middles, values, strict=True)
-    ]
+    for middle, value in zip(middles, values, strict=True):
+        others.append((at(middle), (yield at(value))))
+    return others
 
 
 # %% [markdown]
@@ -694,7 +730,7 @@ def line(answer, x, i, box, precision, seen) -> list:
 
 # %%
 box = Box(-np.ones(4), np.ones(4), answer(middle))
-others = line(answer, middle, 3, box, precision, set())
+(others,) = side_by_side(answer, [line(middle, 3, box, precision, set())])
 print(f"the box ends at {box.low[3]:.4f} and {box.high[3]:.4f}")
 print(f"{len(others)} rows of other leaves go to the queue")
 
@@ -748,10 +784,12 @@ def tree_bottom_up(oracle, low, high, precision=1e-3, skip=False, start=None):
             continue
         tried.add(x.tobytes())
         box = Box(low.copy(), high.copy(), answer(x))
-        for i in range(len(low)):
-            if skip and answer(x, np.arange(len(low)) != i) == box.answer:
-                continue
-            queue += line(answer, x, i, box, precision, seen[i])
+        lines = [
+            line(x, i, box, precision, seen[i])
+            for i in range(len(low))
+            if not (skip and answer(x, np.arange(len(low)) != i) == here)
+        ]
+        queue += sum(side_by_side(answer, lines), [])
         boxes.append(box)
     return boxes
 

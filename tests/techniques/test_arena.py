@@ -1,4 +1,4 @@
-"""The arena: who meets whom, what an attacker is told, who is ranked where."""
+"""The arena: grid and race, who is ranked where, and what is decided."""
 
 import base64
 import json
@@ -12,208 +12,75 @@ import numpy as np
 import pandas as pd
 import pytest
 from _cluster import ROOT, cluster, wait_for
-from techniques import techniques
+from scipy import stats
 
-from mexutils import (
-    Alarm,
-    PredictionAPI,
-    load_chapter,
-)
-from mexutils.sweep import Cell, cell_key
+from mexutils import load_chapter
+from mexutils.sweep import cell_key
 
 arena = load_chapter("comparison/arena")
-cancer = partial(arena.table_owner, name="breast_cancer", kind="softmax")
-tree = partial(arena.table_owner, name="breast_cancer", kind="tree")
+contest = load_chapter("comparison/contestants")
+cancer = partial(contest.table_owner, name="breast_cancer", kind="softmax")
+tree = partial(contest.table_owner, name="breast_cancer", kind="tree")
 
 
-class After:
-    """A monitor that raises an alarm on a client's n-th query."""
-
-    def __init__(self, n):
-        self.n, self.seen = n, {}
-
-    def observe(self, client, x, probabilities):
-        self.seen[client] = self.seen.get(client, 0) + len(x)
-        return Alarm(self.n, "test") if self.seen[client] >= self.n else None
-
-
-def first_column(x):
-    p = np.clip(x[:, 0], 0, 1)
-    return np.column_stack([p, 1 - p])
+def test_the_grid_holds_every_pair_once():
+    owners = arena.table_owners_of(["breast_cancer"], 300, 400)
+    meetings, absent = arena.grid(owners, range(2))
+    pairs = {(key[0], *key[3:5]) for key in meetings}
+    assert len(meetings) == 2 * len(pairs)
+    assert not pairs & {(k, a, d) for k, _, a, d in absent}
+    assert len(pairs) + len(absent) == 2 * (
+        len(arena.CONTESTANTS) * len(arena.GUARDS)
+    )
+    assert {key[2] for key in meetings if key[0] == "tree"} == {400}
 
 
-def test_every_pair_meets_or_has_a_reason():
-    for attacks in (arena.IMAGE_ATTACKS, arena.TABLE_ATTACKS):
-        for defense in arena.DEFENSES:
-            for kind in ("image", "softmax", "tree"):
-                reasons = [arena.why_not(a, defense, kind) for a in attacks]
-                assert all(isinstance(reason, str) for reason in reasons)
-    assert arena.why_not("KnockoffNets", "MAD", "image") == ""
-    assert arena.why_not("path finding", "none", "softmax")
-    assert not arena.why_not("path finding", "none", "tree")
-    assert arena.why_not("path finding, 16 accounts", "MAD", "tree")
-    # MAD's algebra does not hold where the label is kept.
-    assert arena.why_not("KnockoffNets, inverted", "MAD-argmax", "image")
-    assert not arena.why_not("KnockoffNets, inverted", "MAD", "image")
-    assert arena.why_not("StealClassifier", "none", "softmax", "digits")
-    assert not arena.why_not("StealClassifier", "none", "tree", "red_wine")
-    assert not arena.why_not("path finding, 16 accounts", "PRADA", "tree")
+def test_classes_are_those_of_the_victim():
+    owners = arena.table_owners_of(["digits"], 300, 300)
+    meetings, absent = arena.grid(owners, range(1))
+    assert not any(key[3].startswith("StealC") for key in meetings)
+    assert any(a == "StealClassifier" for _, _, a, _ in absent)
 
 
-def test_every_attack_and_every_defense_chapter_takes_part():
-    parts = techniques()
-    rows = {**arena.IMAGE_ATTACKS, **arena.TABLE_ATTACKS, **arena.DEFENSES}
-    shown = {row for part in parts for row in part.arena}
-    assert shown == set(rows)
-    for part in techniques("attacks", "defenses"):
-        assert part.arena or part.remark, part.chapter
-
-
-def test_averaging_asks_four_times_and_dummies_are_billed():
-    api = PredictionAPI(first_column, input_shape=(1,))
-    rows = np.full((5, 1), 0.5)
-    mean = arena.Averaging(api, seed=0).query(rows)
-    assert api.ledger.queries == 20
-    assert np.abs(mean - 0.5).max() < 0.1
-    pool = np.linspace(0, 1, 7)[:, None]
-    hidden = arena.WithDummies(api, pool, seed=0)
-    np.testing.assert_allclose(hidden.query(rows), first_column(rows))
-    assert api.ledger.queries == 20 + 5 * 4
-
-
-@pytest.mark.parametrize("attack", ["deep_averaged", "knockoff_averaged"])
-def test_an_averaging_attack_asks_a_quarter_four_times(attack, monkeypatch):
-    """Each row of the quarter comes four times, slightly moved."""
-    asked = []
-
-    class Listening:
-        def query(self, x):
-            asked.append(x)
-            return first_column(x)
-
-    def ask_all(customer, pool, budget, seed):
-        customer.query(pool[:budget])
-
-    monkeypatch.setattr(arena.KNOCKOFF, "knockoff", ask_all)
-    pool = np.random.default_rng(0).uniform(size=(90, 2))
-    known = arena.Known(pool, pool[:0])
-    getattr(arena, attack)(Listening(), known, 0, 80, ())
-    assert [len(x) for x in asked] == [20] * 4
-    spread = np.std(asked, axis=0)
-    assert spread.min() > 0 and spread.max() < 0.1
-
-
-def test_equation_solving_is_exact_and_stops_early():
-    scores = arena.meet(cancer, arena.solving, arena.undefended, 0, 600)
-    assert scores["fidelity"] == 100
-    assert scores["queries"] == 2 * (30 + 1)
-    assert scores["L1 on attack queries"] < 1e-12
-
-
-def test_path_finding_is_exact_within_its_precision():
-    scores = arena.meet(tree, arena.path_finding, arena.undefended, 0, 5000)
-    assert scores["ended"] == "finished"
-    assert scores["fidelity"] >= 98
-
-
-def test_a_blocked_attack_learns_from_what_it_heard():
-    def watched(owner, seed):
-        return {"monitors": [After(50)]}
-
-    scores = arena.meet(cancer, arena.deep, watched, 0, 600)
-    assert scores["ended"] == "ClientBlocked"
-    assert scores["queries"] == 40
-    assert scores["queries to alarm"] == 50
-    assert scores["fidelity"] > 60
-
-    def at_once(owner, seed):
-        return {"monitors": [After(1)]}
-
-    scores = arena.meet(cancer, arena.deep, at_once, 0, 600)
-    assert scores["queries"] == 0
-    owner = cancer(0)
-    own = owner.predict(owner.exam).argmax(1)
-    assert scores["fidelity"] == pytest.approx(100 * np.mean(own == 0))
-
-
-class Heard:
-    """A customer who has these answers."""
-
-    def __init__(self, rows, answers):
-        self.heard = rows, answers
-
-    def transfer_set(self):
-        return self.heard
-
-
-def test_a_stopped_copy_knows_the_answers_and_not_the_victim():
-    owner = cancer(0)
-    lies = 1 - owner.predict(owner.exam[:80])
-    copy = arena.stopped(owner, Heard(owner.exam[:80], lies), 0)
-    assert arena.judged(copy(owner.exam), owner)["fidelity"] < 20
-
-
-def test_distance_is_that_of_the_rows_that_were_sent():
-    owner = cancer(0)
-    rows = owner.exam[:3]
-    own = owner.predict(rows)
-    shifted = own + np.array([[0.1, -0.1], [0, 0], [-0.2, 0.2]])
-    found = arena.moved(owner, Heard(rows, shifted))
-    assert found == pytest.approx((0.2 + 0 + 0.4) / 3)
-    labels = own.argmax(axis=1)
-    far = 2 * (1 - own.max(axis=1)).mean()
-    assert arena.moved(owner, Heard(rows, labels)) == pytest.approx(far)
+def test_what_is_heard_alike_is_one_cell():
+    owners = arena.table_owners_of(["breast_cancer"], 300, 300)
+    meetings, _ = arena.grid(owners, range(1))
+    names = "softmax", "breast_cancer", 300, "pool rows, label alone"
+    first, second, third = (
+        cell_key(meetings[*names, d, 0])
+        for d in ("none", "reverse sigmoid", "rounding")
+    )
+    assert first == second != third
 
 
 def test_the_owner_pays_nothing_for_no_defense():
-    costs = arena.keep(cancer, arena.undefended, 0, clients=2)
-    assert costs["lost"] == costs["L1 on benign queries"] == 0
+    costs = arena.keep(cancer, contest.undefended, 0, False)
+    assert costs["lost"] == costs["L1"] == costs["labels changed"] == 0
     assert costs["false alarms"] == 0
-    labels = arena.keep(cancer, arena.labels_only, 0, clients=2)
-    assert labels["lost"] == 0 < labels["L1 on benign queries"]
+    labels = arena.keep(cancer, contest.labels_only, 0, False)
+    assert labels["lost"] == labels["labels changed"] == 0 < labels["L1"]
 
 
-def test_seeds_repeat():
-    first, second = (
-        arena.meet(tree, arena.deep, arena.gaussian_noise, 1, 200)
-        for _ in range(2)
-    )
-    assert first == second
-
-
-def test_a_changed_defense_changes_its_cells_alone():
-    def key(defense):
-        who = {"owner": tree, "attack": arena.deep, "defense": defense}
-        return cell_key(Cell(arena.meet, who | {"seed": 0, "budget": 9}))
-
-    original = arena.SIGMOID.ReverseSigmoid._bent
-    before = key(arena.reverse_sigmoid), key(arena.gaussian_noise)
-    try:
-        arena.SIGMOID.ReverseSigmoid._bent = lambda self, p, strength: p
-        after = key(arena.reverse_sigmoid), key(arena.gaussian_noise)
-    finally:
-        arena.SIGMOID.ReverseSigmoid._bent = original
-    assert before[0] != after[0]
-    assert before[1] == after[1]
+def test_benign_clients_are_accused_about_as_often_as_allowed():
+    found = [
+        arena.keep(cancer, arena.GUARDS["PRADA"].make, s, True)
+        for s in range(3)
+    ]
+    assert np.mean([f["false alarms"] / f["clients"] for f in found]) < 0.4
 
 
 # The grid of a small arena, computed by a process of its own.
 SCRIPT = """
 import json, sys
-from functools import partial
 from mexutils import load_chapter
 from mexutils.sweep import sweep
 
 if __name__ == "__main__":
     folder, scheduler = json.loads(sys.argv[1])
     arena = load_chapter("comparison/arena")
-    arenas = {
-        (kind, "breast_cancer", 300): partial(
-            arena.table_owner, name="breast_cancer", kind=kind
-        )
-        for kind in ("softmax", "tree")
-    }
-    meetings, costs, _ = arena.grid(arenas, range(1))
+    owners = arena.table_owners_of(["breast_cancer"], 300, 300)
+    meetings, _ = arena.grid(owners, range(1))
+    costs = arena.owners_cells(owners, range(1))
     cells = {**meetings, **costs}
     outcomes = sweep(list(cells.values()), folder=folder, scheduler=scheduler)
     print(json.dumps([
@@ -242,11 +109,14 @@ def outcomes_of(process):
     return json.loads(output.splitlines()[-1])
 
 
+TIMES = "ms a query", "seconds"
+
+
 def table_of(outcomes):
     """What a run found, without errors or times."""
     assert not [error for _, _, error, _ in outcomes if error]
     return {
-        tuple(key): {k: v for k, v in value.items() if k != "ms a query"}
+        tuple(key): {k: v for k, v in value.items() if k not in TIMES}
         for key, value, _, _ in outcomes
     }
 
@@ -260,8 +130,10 @@ def test_killed_and_resumed_and_elsewhere_the_same_table(tmp_path):
     process.wait()
     kept = {f: f.stat().st_mtime_ns for f in here.glob("*.json")}
     resumed = outcomes_of(started(tmp_path, here))
-    assert sum(was_kept for *_, was_kept in resumed) == len(kept)
-    assert len(kept) < len(resumed) == len(list(here.glob("*.json")))
+    # a label behind two guards is one cell
+    different = len(list(here.glob("*.json")))
+    assert len(kept) <= sum(was_kept for *_, was_kept in resumed)
+    assert len(kept) < different < len(resumed)
     assert all(f.stat().st_mtime_ns == time for f, time in kept.items())
 
     with cluster(tmp_path / "cluster") as (address, workers):
@@ -274,7 +146,8 @@ def test_killed_and_resumed_and_elsewhere_the_same_table(tmp_path):
 
 def results(**fidelity):
     rows = [
-        {"defense": d, "attack": a, "victim": v, "seed": s, "fidelity": f}
+        {"kind": "k", "budget": 1, "defense": d, "attack": a}
+        | {"victim": v, "seed": s, "fidelity": f}
         for d, attacks in fidelity.items()
         for a, victims in attacks.items()
         for v, values in victims.items()
@@ -283,18 +156,103 @@ def results(**fidelity):
     return pd.DataFrame(rows)
 
 
-def test_best_attack_and_ranks_by_hand(monkeypatch):
-    names = {"good": None, "middle": None, "same": None, "poor": None}
-    monkeypatch.setattr(arena, "DEFENSES", names)
+def test_finalists_are_the_best_by_mean_for_each_victim():
     met = results(
-        good={"x": {"v": [10, 11, 12]}, "y": {"v": [20, 21, 22]}},
-        middle={"x": {"v": [50, 54, 52]}, "y": {"v": [1, 2, 3]}},
-        same={"x": {"v": [52, 50, 54]}},
-        poor={"x": {"v": [90, 91, 92]}},
+        none={
+            "x": {"v": [40, 42], "w": [70, 72]},
+            "y": {"v": [50, 51], "w": [60, 90], "u": [5, 6]},
+            "z": {"v": [70, 0], "w": [69, 69], "u": [4, 4]},
+        }
     )
-    assert arena.best_attacks(met, "good") == {"v": "y"}
-    assert arena.best_attacks(met, "middle") == {"v": "x"}
-    assert arena.ranks(met) == {
+    places = {(key[1], key[-1]) for key in arena.finalists(met)}
+    assert places == {
+        ("v", "y"),
+        ("v", "x"),  # z had one lucky draw
+        ("w", "y"),
+        ("w", "x"),
+        ("u", "y"),
+        ("u", "z"),
+    }
+    assert len(arena.finalists(met, n=1)) == 3
+
+
+def test_a_draw_judges_whom_the_other_draws_chose():
+    old = results(none={"x": {"v": [10]}, "y": {"v": [11]}})
+    new = results(none={"x": {"v": [50, 10]}, "y": {"v": [12, 13]}})
+    # without draw 0: x has 10 + 10, y 11 + 13; without draw 1: x has 60
+    assert arena.judged(old, new).tolist() == [12, 10]
+    # and the old draws have a say
+    old = results(none={"x": {"v": [10]}, "y": {"v": [100]}})
+    assert arena.judged(old, new).tolist() == [12, 13]
+
+
+def test_luck_is_not_skill():
+    """The best of many equals, judged by other draws, is as good as all."""
+    rng, ends = np.random.default_rng(0), []
+    for _ in range(200):
+        old = {a: {"v": rng.normal(size=3)} for a in "abcdefgh"}
+        met = results(none=old)
+        names = [key[-1] for key in arena.finalists(met)]
+        more = {a: {"v": rng.normal(size=10)} for a in names}
+        ends.append(arena.judged(met, results(none=more)).mean())
+    assert abs(np.mean(ends)) < 4 * np.std(ends) / np.sqrt(len(ends))
+
+
+def test_victims_and_draws_stay_paired():
+    met = results(
+        none={"x": {"v": [1, 2], "w": [3, 4]}},
+        MAD={"x": {"w": [7, 8], "v": [5, 6]}},
+    )
+    best = arena.best_of(met, met)
+    assert best["none"].tolist() == [[1, 2], [3, 4]]
+    assert best["MAD"].tolist() == [[5, 6], [7, 8]]
+    assert list(best) == ["none", "MAD"]
+
+
+def test_a_difference_of_one_victim_is_the_paired_t_test():
+    first, second = np.random.default_rng(0).normal(size=(2, 1, 8))
+    gap, p = arena.difference(first, second)
+    test = stats.ttest_rel(first[0], second[0])
+    ends = test.confidence_interval()
+    assert p == pytest.approx(test.pvalue)
+    assert (gap.low, gap.high) == pytest.approx((ends.low, ends.high))
+
+
+def test_victims_that_differ_are_no_noise():
+    """A difference that each victim has alone is sure, however they vary."""
+    rng = np.random.default_rng(0)
+    level = np.array([[0.0], [10.0], [-4.0]])
+    first = level + rng.normal(scale=0.1, size=(3, 5))
+    gap, p = arena.difference(first, np.zeros((3, 5)))
+    assert gap.mean == pytest.approx(first.mean())
+    assert gap.low > 1.5 and p < 1e-6
+    assert arena.difference(first, first) == ((0, 0, 0), 1)
+    assert arena.difference(first + 1, first)[0].low == pytest.approx(1)
+
+
+def test_the_error_covers_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    wrong = [
+        arena.difference(rng.normal(size=(3, 4)), np.zeros((3, 4)))[1] < 0.05
+        for _ in range(2000)
+    ]
+    assert abs(np.mean(wrong) - 0.05) < 0.02
+
+
+def test_holm_by_hand():
+    p = [0.01, 0.04, 0.03, 0.005]
+    assert arena.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert arena.holm([0.9, 0.8]) == pytest.approx([1, 1])
+
+
+def test_pairs_and_ranks_by_hand():
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(4, 1, 8))
+    noise -= noise.mean(axis=2, keepdims=True)
+    levels = {"good": 10, "middle": 50, "same": 50, "poor": 90}
+    best = {d: x + e for (d, x), e in zip(levels.items(), noise, strict=True)}
+    table = arena.compared(best)
+    assert len(table) == 6 and table.decided.sum() == 5
+    assert arena.ranks(table, list(best)) == {
         "good": (1, 1),
         "middle": (2, 3),
         "same": (2, 3),
@@ -302,21 +260,42 @@ def test_best_attack_and_ranks_by_hand(monkeypatch):
     }
 
 
-def test_each_victim_has_its_own_best_attack():
+def test_many_pairs_take_more_than_one():
+    """What is sure alone need not be sure among all pairs."""
+    rng = np.random.default_rng(5)
+    best = {n: rng.normal(size=(1, 6)) for n in range(12)}
+    tests = [
+        arena.difference(best[d], best[e])[1] for d in best for e in range(d)
+    ]
+    assert min(tests) < 0.05
+    assert not arena.compared(best).decided.any()
+
+
+def test_dominance_is_over_the_best_of_each():
     met = results(
-        none={
-            "x": {"v": [10, 12], "w": [70, 72]},
-            "y": {"v": [50, 51], "w": [60, 90], "u": [5, 6]},
+        **{
+            "labels only": {"x": {"v": [50, 60], "w": [20, 20]}},
+            "MAD": {
+                "x": {"v": [10, 10], "w": [25, 25]},
+                "y": {"v": [54, 58], "w": [0, 0]},
+            },
         }
     )
-    assert arena.best_attacks(met, "none") == {"u": "y", "v": "y", "w": "y"}
-    met.loc[met.fidelity == 90, "fidelity"] = 61
-    assert arena.best_attacks(met, "none") == {"u": "y", "v": "y", "w": "x"}
-    # by the mean, not by one lucky seed
-    met.loc[met.fidelity == 61, "fidelity"] = 75
-    assert arena.best_attacks(met, "none")["w"] == "x"
-    best = arena.best_meetings(met, "none").fidelity
-    assert list(best) == [5, 6, 50, 51, 70, 72]
+    assert arena.dominance(met, "MAD") == 1
+    assert arena.dominance(met, "labels only") == 0
+    met.loc[met.fidelity == 58, "fidelity"] = 50
+    assert arena.dominance(met, "MAD") == -3
+
+
+def test_the_matrix_takes_the_best_of_a_row():
+    met = results(
+        none={"x": {"v": [50, 60]}, "y": {"v": [10, 90]}},
+        MAD={"x": {"v": [1, 2]}},
+    )
+    met["asks"] = met["attack"].map({"x": "same", "y": "same"})
+    table = arena.matrix(met, "asks")
+    assert table.loc["same"].tolist() == [55, 1.5]
+    assert list(table.columns) == ["none", "MAD"]
 
 
 def test_frontier_by_hand():
@@ -327,27 +306,6 @@ def test_frontier_by_hand():
 def test_points_at_one_place_stand_side_by_side():
     shown = arena.side_by_side([10.0, 90.0, 10.1, 50.0, 9.9], step=1.0)
     np.testing.assert_allclose(shown, [10.0, 90.0, 11.0, 50.0, 9.0])
-
-
-def test_perturbations_are_set_at_one_distance():
-    owner, far = cancer(0), {}
-    own = owner.predict(owner.mine)
-    makers = arena.gaussian_noise, arena.reverse_sigmoid, arena.mad_argmax
-    for make in makers:
-        (defense,) = make(owner, 0)["defenses"]
-        answers = defense(owner.mine, own)
-        far[make.__name__] = np.abs(answers - own).sum(axis=1).mean()
-    assert all(abs(d - arena.allowed(owner)) < 0.06 for d in far.values()), far
-
-
-def test_a_weak_perturbation_is_taken_at_its_strongest():
-    owner = cancer(0)
-
-    def make(strength):
-        return lambda x, p: p + strength * np.array([0.001, -0.001])
-
-    (defense,) = arena.at_distance(owner, make, strongest=4.0)["defenses"]
-    assert np.allclose(defense(None, np.zeros((1, 2))), [[0.004, -0.004]])
 
 
 def test_the_link_holds_the_table():

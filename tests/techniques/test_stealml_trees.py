@@ -278,6 +278,34 @@ def test_nothing_is_asked_twice():
     assert oracle.ledger.queries == 1
 
 
+def test_searches_go_on_side_by_side():
+    """Each gets its own answers, in as many calls as the longest has rows."""
+    oracle = chapter.TreeOracle(TWICE)
+    answer = chapter.Remembered(oracle)
+
+    def search(values):
+        heard = []
+        for value in values:
+            heard.append((yield np.array([value, 0.0])))
+        return heard
+
+    lines = [-0.9, 0.9], [], [0.9, -0.9, 0.1], [-0.9]
+    found = chapter.side_by_side(answer, map(search, lines))
+    alone = chapter.Remembered(chapter.TreeOracle(TWICE))
+    expected = [[alone(np.array([v, 0.0])) for v in line] for line in lines]
+    assert found == expected
+    assert oracle.ledger.queries == 3  # -0.9, 0.9 and 0.1, each once
+    assert oracle.ledger.calls <= 3
+
+
+def test_bottom_up_asks_for_many_features_at_once():
+    x, y = table()
+    model = DecisionTreeClassifier(random_state=0, max_depth=4).fit(x, y)
+    oracle = chapter.TreeOracle(model, laplace=1.0)
+    chapter.tree_bottom_up(oracle, -np.ones(D), np.ones(D), 1e-3)
+    assert oracle.ledger.calls < 0.7 * oracle.ledger.queries
+
+
 def test_the_smaller_of_two_boxes_is_believed():
     small = chapter.Box(np.zeros(2), np.full(2, 0.5), (1.0, 0.9))
     large = chapter.Box(-np.ones(2), np.ones(2), (0.0, 0.9))
