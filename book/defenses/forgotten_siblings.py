@@ -611,17 +611,20 @@ class Thief:
         self.rows, self.heard, self.sent_along = [], [], []
 
     def query(self, x, known=None) -> np.ndarray:
-        """Leaf number and a zero (1, 2) for one complete row x (1, d)."""
-        if len(x) != 1 or known is not None and not np.all(known):
-            raise ValueError("one complete row at a time is answered here")
-        leaf = int(self._ask(x)[0])
-        self.rows.append(x[0])
+        """Leaf number and a zero (n, 2) for complete rows x, one by one."""
+        if known is not None and not np.all(known):
+            raise ValueError("only complete rows are answered here")
+        return np.array([[self._leaf_of(row), 0.0] for row in x])
+
+    def _leaf_of(self, row) -> int:
+        leaf = int(self._ask(row[None])[0])
+        self.rows.append(row)
         self.heard.append(leaf)
-        more = self.covers(x[0], leaf) if self.covers else ()
+        more = self.covers(row, leaf) if self.covers else ()
         if len(more):
             self._ask(more)
             self.sent_along.append(more)
-        return np.array([[leaf, 0.0]])
+        return leaf
 
     def _ask(self, sent) -> np.ndarray:
         while True:

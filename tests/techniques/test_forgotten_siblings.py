@@ -482,9 +482,9 @@ def test_covers_are_billed_and_watched(victim, monitor):
         assert api.ledger.queries == kept.queries == queries
     assert told == 2 * [(row[0].tolist(), number)]
     assert len(thief.rows) == 2 and len(np.vstack(thief.sent_along)) == 4
-    with pytest.raises(ValueError, match="one complete row"):
-        thief.query(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="one complete row"):
+    both = thief.query(np.vstack([row, row]))
+    assert both.tolist() == [[number, 0.0]] * 2 and len(thief.rows) == 4
+    with pytest.raises(ValueError, match="only complete rows"):
         thief.query(np.zeros((1, 3)), np.array([[True, False, True]]))
 
 
