@@ -48,7 +48,7 @@ def piped(match: re.Match[str]) -> str:
 
 
 def reference(entry: Entry) -> tuple[str, str, str]:
-    """Who wrote it, when, and where it is."""
+    """Who wrote it, when, and where it is; an empty address if unknown."""
     names = [
         " ".join(map(str, author.rich_prelast_names + author.rich_last_names))
         for author in entry.persons["author"]
@@ -58,8 +58,13 @@ def reference(entry: Entry) -> tuple[str, str, str]:
     else:
         who = " and ".join(names)
     doi = entry.fields.get("doi")
-    where = f"https://doi.org/{doi}" if doi else entry.fields["url"]
+    where = f"https://doi.org/{doi}" if doi else entry.fields.get("url", "")
     return who, entry.fields["year"], where
+
+
+def linked(words: str, url: str) -> str:
+    """The words, as a link where there is an address."""
+    return f"[{words}]({url})" if url else words
 
 
 def plain(text: str, entries: dict[str, Entry]) -> str:
@@ -69,10 +74,9 @@ def plain(text: str, entries: dict[str, Entry]) -> str:
         form, keys = match.groups()
         works = [reference(entries[key.strip()]) for key in keys.split(",")]
         if form == "t":
-            return ", ".join(f"[{w} ({y})]({url})" for w, y, url in works)
-        return (
-            "(" + "; ".join(f"[{w}, {y}]({url})" for w, y, url in works) + ")"
-        )
+            return ", ".join(linked(f"{w} ({y})", url) for w, y, url in works)
+        parts = [linked(f"{w}, {y}", url) for w, y, url in works]
+        return f"({'; '.join(parts)})"
 
     return CITATION.sub(
         citation, CALLOUT.sub(quotation, LIST_TABLE.sub(piped, text))
