@@ -232,8 +232,13 @@ def _labels(labels, n=None):
     return labels
 
 
-def _checked(api, pool, budget, make_model):
+def _share_of(validation):
+    return checks.share("validation", validation)
+
+
+def _checked(api, pool, budget, make_model, validation):
     """Pool and budget, where API and model let an attack begin."""
+    checks.share("validation", validation, 0, 0.8)
     names = getattr(api, "classes", None)
     if getattr(api, "returns", "label") != "label" or names is not None:
         raise ValueError(
@@ -252,6 +257,15 @@ def _checked(api, pool, budget, make_model):
         )
     pool = checks.rows(pool, name="pool")
     return pool, affordable(api, budget, 2, len(pool))
+
+
+def _of_two(p):
+    """The probabilities (n, 2), where they are of two classes."""
+    if np.shape(p)[1:] != (2,):
+        raise ValueError(
+            f"answers of the shape {np.shape(p)}: the attack is on two classes"
+        )
+    return np.asarray(p)
 
 
 def _checked_rounds(budget, held, first, batch, explore):
@@ -382,12 +396,7 @@ def scores(model, x):
     """The model's probability of class 2, (n,) from 0 to 1."""
     if not hasattr(model, "predict_proba"):
         return expit(model.decision_function(x))
-    p = np.asarray(model.predict_proba(x))
-    if p.shape[1:] != (2,):
-        raise ValueError(
-            f"answers of the shape {p.shape}: the attack is on two classes"
-        )
-    return p[:, 1]
+    return _of_two(model.predict_proba(x))[:, 1]
 
 
 class Filter:
@@ -547,8 +556,7 @@ def learn(x, answers, make_model, seed, validation=0.2):
     The share `validation` of them, the first, chooses the threshold.
     """
     x, answers = checks.rows(x), _labels(answers)
-    checks.share("validation", validation)
-    held = min(round(validation * len(x)), len(x) - 1)
+    held = min(round(_share_of(validation) * len(x)), len(x) - 1)
     model = fitted(make_model, x[held:], answers[held:], seed)
     if held == 0:
         return Copy(model, 0.5)
@@ -567,8 +575,7 @@ def steal(api, pool, budget, make_model, seed, validation=0.2):
     frame or sparse matrix; `budget` of them are sent. make_model: makes, of a
     seed, what has `fit(x, y)` and `predict_proba(x)` or `decision_function`.
     """
-    checks.share("validation", validation, 0, 0.8)
-    pool, budget = _checked(api, pool, budget, make_model)
+    pool, budget = _checked(api, pool, budget, make_model, validation)
     order = np.random.default_rng(seed).permutation(len(pool))
     x = pool[order[:budget]]
     return learn(x, api.query(x), make_model, seed, validation)
@@ -915,8 +922,8 @@ def active_steal(
     `explore` of them random. Returns {queries so far: copy}. The rest: as
     `steal`. Source: Shi et al. (2018), abstract.
     """
-    pool, budget = _checked(api, pool, budget, make_model)
-    held = round(checks.share("validation", validation, 0, 0.8) * budget)
+    pool, budget = _checked(api, pool, budget, make_model, validation)
+    held = round(validation * budget)
     first, batch = _checked_rounds(budget, held, first, batch, explore)
     rng = np.random.default_rng(seed)
     asked = rng.permutation(len(pool))[: held + first]

@@ -466,8 +466,9 @@ def last_copy(learner, x, y):
 def retrain_uniform(api, d: int, budget: int, learner=linear_learner, seed=0):
     """A model trained on the labels of `budget` uniform rows (d,).
 
-    Rows lie between -1 and 1, as the owner's scaled features do. api: answers labels or probabilities. learner: maps (x, y) to a fitted
-    model with `predict`.
+    Rows lie between -1 and 1, as the owner's scaled features do. api: answers
+    labels or probabilities. learner: maps (x, y) to a fitted model with
+    `predict`.
 
     Source: Tramèr et al. (2016).
     """

@@ -301,7 +301,7 @@ plt.show()
 two_heats(kinds["softmax"])
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Decision trees: fidelity in percent, above by what is asked, below by how it is read; means over tables and seeds."}, "image": {"alt": "Two heat maps one above the other, ways of asking and readings in rows, defenses in columns, a number in every cell where they meet, a dash elsewhere."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Decision trees: fidelity in percent, above by what is asked, below by how it is read; means over tables and seeds."}, "image": {"alt": "For decision trees, two heat maps one above the other, ways of asking and readings in rows, defenses in columns, a number in every cell where they meet, a dash elsewhere."}}
 two_heats(kinds["tree"])
 plt.show()
 

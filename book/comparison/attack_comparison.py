@@ -478,6 +478,8 @@ plotting.interval_plot(
     f"relative accuracy (%) at {budget:,} queries ({letters_name})",
 ).set_xlim(0, 102)
 plt.show()
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "KnockoffNets and PRADA's attack alone, with the survey's settings and trained alike."}, "image": {"alt": "Four rows of points for relative accuracy on a narrow axis: KnockoffNets twice, then PRADA's attack twice, each with mean and interval."}}
 plotting.interval_plot(
     {name: column(final[name], "relative") for name in order[:4]},
     f"relative accuracy (%) at {budget:,} queries ({letters_name})",

@@ -441,14 +441,14 @@ print("queries of a run:", made[steps[0], seed].x.shape)
 
 
 # %%
-def past_prada(x, k, linked=False, threshold=0.9):
+def past_prada(sell, x, k, linked=False, threshold=0.9):
     """What k accounts get past PRADA's detector, for the pictures x."""
     watch = DETECTOR.Prada(threshold)
     watch = WARNING.Everyone(watch) if linked else watch
     return collude(sell(monitors=[watch], on_alarm="block"), x, k)
 
 
-past_prada(made[steps[0], seed].x, 3)["answered"]
+past_prada(sell, made[steps[0], seed].x, 3)["answered"]
 
 # %% [markdown]
 # For each stream and crowd the copy is trained on what came; copies from the
@@ -459,7 +459,7 @@ ways = [(k, linked) for k in crowds for linked in (False, True)]
 detected, known = {}, {}
 for step, s in progress(made, "streams"):
     for k, linked in ways:
-        run = past_prada(made[step, s].x, k, linked, threshold)
+        run = past_prada(sell, made[step, s].x, k, linked, threshold)
         x, answers = run.pop("x"), run.pop("answers")
         same = step, s, len(x)
         if same not in known:

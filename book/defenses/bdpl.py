@@ -1295,14 +1295,14 @@ def scores(victim, found):
     return angle | rates(victim, copy)
 
 
-def tried(attack, layer_of, budget, victims_of=None):
+def tried(attack, layer_of, budget, victims):
     """Scores and queries of an attack, one run a victim.
 
     attack: maps (api, layer, victim, seed) to a plane. layer_of: makes a
     layer of a victim and a key.
     """
     runs = []
-    for s, v in (victims_of or plane).items():
+    for s, v in victims.items():
         layer = layer_of(v, s)
         api = v.sell(layer, budget=budget)
         try:
@@ -1333,7 +1333,7 @@ def by_edges(api, layer, victim, seed, wanted=2):
     return steal_by_edges(api, victim.d, seed, wanted)
 
 
-def grid_layer(victim, key, epsilon=0.1):
+def grid_layer(delta, victim, key, epsilon=0.1):
     """The layer with a keyed grid."""
     return BDPL(victim.predict_proba, delta, epsilon, "grid", key)
 
@@ -1343,7 +1343,7 @@ def by_noise(api, layer, victim, seed, edge):
     return steal_by_noise(api, victim.d, layer.p, seed, edge)
 
 
-def cache_layer(victim, key, epsilon=0.1):
+def cache_layer(delta, victim, key, epsilon=0.1):
     """The published layer, with an exact cache."""
     return BDPL(victim.predict_proba, delta, epsilon, "cache", key)
 
@@ -1359,7 +1359,7 @@ def by_edges_and_cells(api, layer, victim, seed):
     return steal_from_cells(api, layer, victim.d, seed, first=first)
 
 
-def edged(victim, key, kind):
+def edged(delta, victim, key, kind):
     """One of `EDGES` at epsilon 0.1."""
     return SoftEdge(
         *(victim.predict_proba, delta, 0.1), key=key, **EDGES[kind]
@@ -1372,7 +1372,9 @@ def edged(victim, key, kind):
 
 # %%
 by_edge = {
-    e: tried(by_edges, partial(grid_layer, epsilon=e), edge_budget)
+    e: tried(
+        by_edges, partial(grid_layer, delta, epsilon=e), edge_budget, plane
+    )
     for e in (0.01, 0.1, 0.5)
 }
 plotting.table([{"epsilon": e} | told_of(r) for e, r in by_edge.items()])
@@ -1506,7 +1508,7 @@ def steal_by_noise(api, d, p, seed=0, edge=True):
 by_noises = {
     (e, name): tried(
         partial(by_noise, edge=name == "edges"),
-        partial(cache_layer, epsilon=e),
+        partial(cache_layer, delta, epsilon=e),
         50_000,
     )
     for e, name in ((0.01, "edges"), (0.1, "edges"), (1, "boundary"))
@@ -1521,7 +1523,7 @@ display(
 )
 bent = []
 for s, v in network.items():
-    layer = cache_layer(v, s, epsilon=1)
+    layer = cache_layer(delta, v, s, epsilon=1)
     api = v.sell(layer)
     points, _ = points_by_noise(api, v.d, 8, (1 - layer.p, layer.p), s)
     bent.append(
@@ -1703,7 +1705,7 @@ met = {}
 for kind, attack in MEETINGS:
     budget = 50_000 if attack in ("noise", "10 edges") else edge_budget
     met[kind, attack] = tried(
-        ATTACKS[attack], partial(edged, kind=kind), budget
+        ATTACKS[attack], partial(edged, delta, kind=kind), budget
     )
 clients = {
     kind: interval(
@@ -1711,7 +1713,7 @@ clients = {
             np.mean(
                 [
                     utility_on(
-                        [edged(v, key, kind)],
+                        [edged(delta, v, key, kind)],
                         *(v.test, v.predict_proba(v.test)),
                     )
                     for key in range(10 * s, 10 * s + 10)
@@ -1752,7 +1754,7 @@ by_edges_of_cells = sum(
 )
 
 
-def best_rate(kind):
+def best_rate(met, kind):
     """The highest mean extraction rate of the attacks on a kind of edge."""
     rates_of = [
         np.nan_to_num(column(r, "uniform")).mean()
@@ -1773,8 +1775,8 @@ Markdown(
     "Where cells decide, the search for edges finds a boundary in "
     f"{by_edges_of_cells} of {2 * n_seeds} runs, and the bits about centres "
     "lead to "
-    f"{best_rate('hard, cells decide'):.2f} % of uniform rows with a hard "
-    f"edge, {best_rate(softest):.2f} % with a soft one. "
+    f"{best_rate(met, 'hard, cells decide'):.2f} % of uniform rows with a hard "
+    f"edge, {best_rate(met, softest):.2f} % with a soft one. "
     "The clients pay, in points of true labels: "
     + ", ".join(
         f"{100 - c.mean:.1f} (*{kind}*)" for kind, c in clients.items()

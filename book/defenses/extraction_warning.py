@@ -636,7 +636,7 @@ for (name, s), shop in shops.items():
 
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Red wine: the status by leaves, and the fidelity of the proxy that is read, while four attackers ask. Means over seeds, bands 95 % intervals."}, "image": {"alt": "Two panels over the number of queries on a logarithmic axis, with one line and band for each of four attackers: the status by leaves, and the fidelity of the proxy. Both vertical axes run from 0 to 1."}}
-def plot_ways(keys, name="red_wine"):
+def plot_ways(ways, stops, seeds, keys, name="red_wine"):
     """One panel a reading, one line an attacker, over the queries."""
     fig, axes = plt.subplots(1, len(keys), figsize=(8, 3.4), sharey=True)
     for ax, key in zip(axes, keys, strict=True):
@@ -653,7 +653,7 @@ def plot_ways(keys, name="red_wine"):
     plt.show()
 
 
-plot_ways(("A, leaves", "proxy"))
+plot_ways(ways, stops, seeds, ("A, leaves", "proxy"))
 path_gap = paired_difference(
     [runs["red_wine", s, "path finding"]["fidelity"] for s in seeds],
     [ways["red_wine", s, "path finding"][-1]["A, leaves"] for s in seeds],

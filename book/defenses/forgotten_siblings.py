@@ -601,9 +601,9 @@ watch.score("wide"), watch.clients["close"].alarm
 class Thief:
     """An oracle for the path-finding attack, on top of an API.
 
-    api: answers leaf numbers (`returns="label"`). names: the client names to
-    use, the next one whenever one is blocked. covers: a function of a row
-    (d,) and its leaf to the rows (n, d), or none, to be sent after it.
+    api: answers leaf numbers. names: the client names to use, the next one
+    whenever one is blocked. covers: maps a row (d,) and its leaf to the rows
+    (n, d), or none, to be sent after it.
     """
 
     def __init__(self, api, names=("attacker",), covers=None):
@@ -620,8 +620,7 @@ class Thief:
         leaf = int(self._ask(row[None])[0])
         self.rows.append(row)
         self.heard.append(leaf)
-        more = self.covers(row, leaf) if self.covers else ()
-        if len(more):
+        if self.covers and len(more := self.covers(row, leaf)):
             self._ask(more)
             self.sent_along.append(more)
         return leaf
@@ -631,7 +630,7 @@ class Thief:
             try:
                 return self.api.query(sent, self.names[0])
             except ClientBlocked:
-                if len(self.names) == 1:
+                if not self.names[1:]:
                     raise
                 self.names.pop(0)
 
@@ -678,8 +677,7 @@ def covers_of(owner, kind: str, each: int, seed: int) -> dict:
     shape = 10_000, *owner.victim.input_shape
     uniform = rng.uniform(owner.low, owner.high, shape)
     pool = uniform if kind == "uniform" else getattr(owner, kind)
-    draw = rng.integers
-    return {"covers": lambda *_: pool[draw(len(pool), size=each)]}
+    return {"covers": lambda *_: pool[rng.integers(len(pool), size=each)]}
 
 
 def fewest_covers(owner, kind: str, seed: int, **how) -> dict:
@@ -1336,16 +1334,20 @@ covered = {
 
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Share of the red-wine trees that are stolen whole with at most so many covers a query; bars are Wilson's 95 % intervals."}, "image": {"alt": "Four lines with bars, one a kind of covers, over 1 to 5 covers for each query: the share of thefts not stopped, from 0 to 1."}}
-def times_more(runs, name: str) -> np.ndarray:
+def times_more(thefts, runs, name: str) -> np.ndarray:
     """Queries of thefts, as multiples of those of unwatched ones."""
     plain = column(thefts[name, "watch"], "queries")[: len(runs)]
     return column(runs, "queries") / plain
 
 
-def multiple(runs, name: str) -> str:
+def multiple(thefts, runs, name: str) -> str:
     """The mean of that over the thefts that were not stopped."""
     free = [run["boxes"] is not None for run in runs]
-    return f"{times_more(runs, name)[free].mean():.1f}" if any(free) else "–"
+    return (
+        f"{times_more(thefts, runs, name)[free].mean():.1f}"
+        if any(free)
+        else "–"
+    )
 
 
 shown = plotting.table(
@@ -1358,7 +1360,7 @@ shown = plotting.table(
                 f"{len(needed)}"
                 for n in EACH
             },
-            "times the queries": multiple(covered[name, kind], name),
+            "times the queries": multiple(thefts, covered[name, kind], name),
         }
         for name in TABLES
         for kind, told in KINDS.items()
@@ -1392,7 +1394,7 @@ Markdown(
     "Without a row of data and without an alarm, "
     f"{proportion_interval(at_most.sum(), n_seeds):.2f} of the {n_seeds} wine "
     "trees are stolen whole with three covers a query or fewer, for "
-    f"{times_more(by_itself, 'red wine')[at_most].mean():.1f} times the "
+    f"{times_more(thefts, by_itself, 'red wine')[at_most].mean():.1f} times the "
     "queries of a theft that nobody watches. Training rows free "
     f"{through(covered['red wine', 'mine'])} wine trees, held-out rows "
     f"{through(covered['red wine', 'held_out'])}, uniform rows "
@@ -1639,7 +1641,7 @@ plotting.table(
             "theft": name,
             "queries": f"{column(runs, 'queries').mean():,.0f}",
             "cost ($)": f"{column(runs, 'cost').mean():.2f}",
-            "times the queries": f"{times_more(runs, 'red wine').mean():.1f}",
+            "times the queries": f"{times_more(thefts, runs, 'red wine').mean():.1f}",
             "not stopped": through(runs),
         }
         for name, runs in bill.items()
@@ -1718,7 +1720,7 @@ for name in TABLES:
 clients = n_clients * n_seeds * len(TABLES)
 small_moved = [run for name in SMALL for run in moved[name]]
 renamed = {key: column(many["red wine"], key) for key in ("p", "names used")}
-price = times_more(by_itself, "red wine")[at_most].mean()
+price = times_more(thefts, by_itself, "red wine")[at_most].mean()
 for name, value, low, high, paper in [
     ("margins: off by (grid steps)", off["cut off"], -np.inf, 1, ""),
     ("the same, not cut off", off["not cut off"], 10, np.inf, ""),

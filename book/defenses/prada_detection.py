@@ -48,6 +48,7 @@ import time
 import warnings
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -1284,12 +1285,8 @@ class Watch:
         return self.alarms.get(client)
 
 
-def alarm_at(kind, found):
+def alarm_of(watch, found):
     """The query at which a watch alarms on rows of that hardness, or NaN."""
-    watch = {
-        "HODA": lambda: Hoda(networks, usual_bins, delta_h),
-        "bet": lambda: Wager(networks, least, usual_share),
-    }[kind]()
     alarm = watch.read("client", found)
     return alarm.query if alarm else np.nan
 
@@ -1304,10 +1301,13 @@ def told(at):
     return words
 
 
-def hardness_of(streams):
-    """The hardness of each of some streams; test digits are looked up."""
-    rows = map(np.ndarray.tobytes, test.x)
-    seen = dict(zip(rows, hard["digits"].x, strict=True))
+def hardness_among(known, values, networks, streams):
+    """The hardness of each of some streams; rows that are known are looked up.
+
+    known: rows (n, ...) with the hardness `values` (n,).
+    """
+    rows = map(np.ndarray.tobytes, known)
+    seen = dict(zip(rows, values, strict=True))
     return [
         np.array([seen[row.tobytes()] for row in x])
         if all(row.tobytes() in seen for row in x)
@@ -1467,6 +1467,12 @@ print(f"hard from {least} on; s_0 = {usual_share:.3f}")
 # In the figure the dashed line is where hard rows begin.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Hardness of the rows of four kinds of streams."}, "image": {"alt": "Four curves of the share of rows, from 0 upwards, against the hardness from 0 to 10: natural digits, T-RND FGSM with a random step, letters, and a line search."}}
+new_watch = {
+    "HODA": partial(Hoda, networks, usual_bins, delta_h),
+    "bet": partial(Wager, networks, least, usual_share),
+}
+known = test.x, hard["digits"].x
+hardness_of = partial(hardness_among, *known, networks)
 calm = [drawn(hard["digits"], length, rng).x for _ in range(n_benign)]
 watched = {
     "T-RND FGSM, step 0.10": hardness_of(made[FAVOURITE, small]),
@@ -1481,7 +1487,7 @@ watched = {
     "natural digits": calm,
 } | {name: hardness_of(pools) for name, pools in honest.items()}
 verdicts = {
-    (name, kind): [alarm_at(kind, found) for found in streams]
+    (name, kind): [alarm_of(new_watch[kind](), found) for found in streams]
     for name, streams in watched.items()
     for kind in ("HODA", "bet")
 }
@@ -1588,7 +1594,9 @@ of_easy, hard_easy = [trajectory(*run) for run in easy], hardness_of(easy)
 gains["easy rows"] = paired_difference(
     column(copies, "easy rows"), column(copies, "fixed step")
 )
-passed = {kind: [alarm_at(kind, h) for h in hard_easy] for kind in false}
+passed = {
+    kind: [alarm_of(new_watch[kind](), h) for h in hard_easy] for kind in false
+}
 
 rows_of_kind = {
     "natural digits": hard["digits"],
@@ -1625,7 +1633,9 @@ display(
                 "400 queries with": f"{r} {kind} each",
                 "dollars": f"{400 * (1 + r) * price_per_1000 / 1000:.2f}",
                 **{
-                    name: told([alarm_at(watch, f) for f in streams])
+                    name: told(
+                        [alarm_of(new_watch[watch](), f) for f in streams]
+                    )
                     for name, watch in (("HODA", "HODA"), ("the bet", "bet"))
                 },
             }
@@ -1634,7 +1644,9 @@ display(
     )
 )
 by_names = {
-    (k, watch): np.isfinite([alarm_at(watch, f) for f in streams]).mean()
+    (k, watch): np.isfinite(
+        [alarm_of(new_watch[watch](), f) for f in streams]
+    ).mean()
     for k, streams in parted.items()
     for watch in false
 }
@@ -1846,7 +1858,9 @@ for _ in range(n_streams):
     accused += stats.shapiro(np.array(stream.distances)).pvalue < 0.05
 print(f"{accused} of {n_streams} by the p-value, at one look")
 anew = [
-    np.isfinite([alarm_at("bet", part) for part in np.split(found, 5)]).any()
+    np.isfinite(
+        [alarm_of(new_watch["bet"](), part) for part in np.split(found, 5)]
+    ).any()
     for found in calm
 ]
 print(f"{np.mean(anew):.1%} false alarms; the bound is 5 bets of 1 %")

@@ -1388,21 +1388,21 @@ off = {
 }
 
 
-def missed(e, s, answers, keep_label):
+def missed(truth, e, answers, keep_label):
     """How far the nearest possible pre-image is from each truth."""
     corners = corners_to_try(answers, e, 1e-6, keep_label)
     before, possible = preimages(answers, corners, e)
-    far = np.abs(before - honest[s][:, None]).sum(2)
+    far = np.abs(before - truth[:, None]).sum(2)
     return np.where(possible, far, np.inf).min(1)
 
 
 short = [np.abs(to[s] - honest[s]).sum(1) > epsilon for s in seeds]
 missed_mad = max(
-    missed(epsilon, s, r["answers"], False)[moved].max()
+    missed(honest[s], epsilon, r["answers"], False)[moved].max()
     for s, r, moved in zip(seeds, poisoned, short, strict=True)
 )
 missed_argmax = max(
-    missed(e, s, r["answers"], True)[~stuck].max()
+    missed(honest[s], e, r["answers"], True)[~stuck].max()
     for e in argmax_epsilons
     for s, r, stuck in zip(seeds, argmax[e], arrived[e], strict=True)
     if not stuck.all()

@@ -1405,7 +1405,7 @@ def outcome(predict_proba, seed, **sold):
     return "complete", api.ledger.queries, off
 
 
-def from_rounded(decimals, seed):
+def from_rounded(decimals, seed, budget):
     """The label attack on an owner who rounds: complete, rows that differ."""
     victim = Random(10, 8, 2, seed)
     api = PredictionAPI(
@@ -1413,7 +1413,7 @@ def from_rounded(decimals, seed):
         returns="label",
         decimals=decimals,
         input_shape=(10,),
-        budget=label_budget,
+        budget=budget,
     )
     theft = steal_by_labels(api, 10, seed)
     rows = np.random.default_rng([6, seed]).normal(0, 3, (100_000, 10))
@@ -1466,7 +1466,7 @@ plotting.table(
 
 
 # %%
-rounded = [from_rounded(2, s) for s in seeds]
+rounded = [from_rounded(2, s, label_budget) for s in seeds]
 for complete, differ in rounded:
     print("complete:", complete, "rows that differ:", differ.sum())
 
