@@ -1510,6 +1510,7 @@ by_noises = {
         partial(by_noise, edge=name == "edges"),
         partial(cache_layer, delta, epsilon=e),
         50_000,
+        plane,
     )
     for e, name in ((0.01, "edges"), (0.1, "edges"), (1, "boundary"))
 }
@@ -1705,7 +1706,7 @@ met = {}
 for kind, attack in MEETINGS:
     budget = 50_000 if attack in ("noise", "10 edges") else edge_budget
     met[kind, attack] = tried(
-        ATTACKS[attack], partial(edged, delta, kind=kind), budget
+        ATTACKS[attack], partial(edged, delta, kind=kind), budget, plane
     )
 clients = {
     kind: interval(
