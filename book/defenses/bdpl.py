@@ -1776,7 +1776,8 @@ Markdown(
     "Where cells decide, the search for edges finds a boundary in "
     f"{by_edges_of_cells} of {2 * n_seeds} runs, and the bits about centres "
     "lead to "
-    f"{best_rate(met, 'hard, cells decide'):.2f} % of uniform rows with a hard "
+    f"{best_rate(met, 'hard, cells decide'):.2f} % of uniform rows with a "
+    "hard "
     f"edge, {best_rate(met, softest):.2f} % with a soft one. "
     "The clients pay, in points of true labels: "
     + ", ".join(

@@ -1394,7 +1394,8 @@ Markdown(
     "Without a row of data and without an alarm, "
     f"{proportion_interval(at_most.sum(), n_seeds):.2f} of the {n_seeds} wine "
     "trees are stolen whole with three covers a query or fewer, for "
-    f"{times_more(thefts, by_itself, 'red wine')[at_most].mean():.1f} times the "
+    f"{times_more(thefts, by_itself, 'red wine')[at_most].mean():.1f} times "
+    "the "
     "queries of a theft that nobody watches. Training rows free "
     f"{through(covered['red wine', 'mine'])} wine trees, held-out rows "
     f"{through(covered['red wine', 'held_out'])}, uniform rows "
@@ -1641,7 +1642,9 @@ plotting.table(
             "theft": name,
             "queries": f"{column(runs, 'queries').mean():,.0f}",
             "cost ($)": f"{column(runs, 'cost').mean():.2f}",
-            "times the queries": f"{times_more(thefts, runs, 'red wine').mean():.1f}",
+            "times the queries": (
+                f"{times_more(thefts, runs, 'red wine').mean():.1f}"
+            ),
             "not stopped": through(runs),
         }
         for name, runs in bill.items()
