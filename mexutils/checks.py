@@ -4,14 +4,7 @@ from numbers import Real
 
 import numpy as np
 
-__all__ = [
-    "finite",
-    "is_finite",
-    "probabilities",
-    "rows",
-    "share",
-    "whole",
-]
+__all__ = ["finite", "is_finite", "probabilities", "rows", "share", "whole"]
 
 
 def finite(values) -> np.ndarray:

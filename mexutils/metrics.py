@@ -19,6 +19,7 @@ MOST_CLASSES = 100_000
 
 __all__ = [
     "accuracy",
+    "are_places",
     "as_probabilities",
     "classes_in",
     "fidelity",
