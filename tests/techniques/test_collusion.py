@@ -59,6 +59,22 @@ def test_each_account_gets_what_comes_before_its_alarm(
         assert np.isnan(run["first"])
 
 
+class OnlyTheFirst(AfterSoMany):
+    """Warns of one account alone."""
+
+    def observe(self, client, x, probabilities):
+        alarm = super().observe(client, x, probabilities)
+        return alarm if client == "account 0" else None
+
+
+def test_the_first_alarm_counts_though_others_go_on():
+    watch = [OnlyTheFirst(15)]
+    api = PredictionAPI(step_victim, monitors=watch, on_alarm="block")
+    run = COLLUSION.collude(api, ROWS, 3)
+    assert run["blocked"] == 1 and run["answered"] == 200
+    assert run["first"] == 30  # rows of three calls, one an account
+
+
 def test_what_came_are_the_first_rows_and_their_answers():
     run = COLLUSION.collude(blocking(35), ROWS, 3)
     assert (run["x"] == ROWS[:90]).all()

@@ -296,6 +296,16 @@ def test_duals_of_one_piece_or_of_two_neurons_are_not_paired():
     assert chapter.common_neuron(one, shares) is None
 
 
+def test_duals_of_parallel_neurons_are_not_paired():
+    rng = np.random.default_rng(12)
+    w = rng.normal(size=D)
+    w /= np.linalg.norm(w)
+    at = rng.normal(size=(2, D))
+    at -= np.outer(at @ w + [0.3, 1.3], w)
+    normals = chapter._tangents(rng.normal(size=D) + 2 * w, 2, rng)
+    assert chapter.common_neuron(*duals_of(w, at, normals)) is None
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_labels_alone_are_enough(seed):
     victim = chapter.Random(D, 4, 2, seed)
@@ -319,6 +329,51 @@ def test_a_missing_neuron_leaves_no_null_vector(pair):
     assert chapter.null_copy(neurons[1:], ends) is None
     more = [*neurons, (np.eye(D)[0], 0.1)]  # one that is none is dropped
     assert len(chapter.null_copy(more, ends).weights) == len(neurons)
+
+
+def boundary_rows(pair, seed=11):
+    """Rows all over the boundary of a network of two classes."""
+    x = np.random.default_rng(seed).normal(0, 3, (800, D))
+    said = pair.logits(x).argmax(axis=1)
+    n = min((said == 0).sum(), (said == 1).sum())
+    sides = x[said == 0][:n], x[said == 1][:n]
+    return chapter.halved(labels(pair).query, *sides, np.zeros(n))
+
+
+def test_a_neuron_that_no_point_has_crossed_is_left_out(pair):
+    ends, own = boundary_rows(pair), list(zip(*unit(pair), strict=True))
+    far = (np.eye(D)[0], 100.0)  # all points lie on one side of it
+    assert len(chapter.null_copy([*own, far], ends).weights) == len(own)
+
+
+SPOILT = {
+    "as it is": (lambda outer: outer, True),
+    "upside down": (lambda outer: -outer, True),
+    "zero everywhere": (lambda outer: 0 * outer, False),
+    "moved a little": (
+        lambda outer: outer + 1e-4 * (outer == outer[-1]),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_the_examination_turns_a_copy_and_refuses_a_wrong_one(
+    pair, how, monkeypatch
+):
+    own = list(zip(*unit(pair), strict=True))
+    true = chapter.null_copy(own, boundary_rows(pair))
+    spoil, passes = SPOILT[how]
+    wrong = true._replace(outer=spoil(true.outer))
+    monkeypatch.setattr(chapter, "null_copy", lambda *_: wrong)
+    walk = chapter.Walk(labels(pair), D, 0, 3.0)
+    walk.neurons, walk.points = own, [np.zeros((100, D))]
+    copy, _ = walk.finished()
+    assert (copy is not None) == passes
+    if passes:
+        x = np.random.default_rng(1).normal(0, 3, (500, D))
+        said = pair.logits(x).argmax(axis=1) == 1
+        np.testing.assert_array_equal(copy.log_ratios(x) > 0, said)
 
 
 def test_what_is_not_solved_is_said_and_the_budget_holds(pair):
