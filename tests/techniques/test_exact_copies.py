@@ -420,3 +420,24 @@ def test_planes_of_the_first_layer_are_true_ones():
     assert len(planes) >= 4
     for w, _ in planes:
         assert np.abs(truth @ w).max() == pytest.approx(1, abs=1e-8)
+
+
+def test_labels_are_asked_inside_the_box_only():
+    box = -np.full(D, 1.5), np.full(D, 1.5)
+    victim, asked = chapter.Random(D, 4, 2, 1), []
+
+    def predict_proba(x):
+        asked.append(x)
+        return victim.predict_proba(x)
+
+    api = PredictionAPI(
+        predict_proba, returns="label", input_shape=(D,), budget=200_000
+    )
+    theft = chapter.steal_by_labels(api, D, 0, box=box)
+    x = np.vstack(asked)
+    assert (x >= box[0]).all()
+    assert (x <= box[1]).all()
+    assert theft.complete
+    rows = np.random.default_rng(3).uniform(*box, (50_000, D))
+    said = victim.logits(rows).argmax(axis=1) == 1
+    np.testing.assert_array_equal(theft.copy.log_ratios(rows) > 0, said)
