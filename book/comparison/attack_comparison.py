@@ -86,6 +86,7 @@ STEALNN = load_chapter("attacks/steal_nn")
 PRADA = load_chapter("attacks/prada_attack")
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
 CLASSIFIER = load_chapter("attacks/steal_classifier")
+EXACT = load_chapter("frontier/exact_copies")
 
 torch.set_num_threads(1)
 
@@ -1013,6 +1014,28 @@ for name in [n for n in curves if n.startswith("StealClassifier")]:
 # ### Does it extract deep networks? Does it need confidences?
 #
 # The survey's answers, and beside them what was measured.
+# The last row of the first table is [later than the
+# survey](../frontier/exact_copies.ipynb): equations again, for a layer of
+# ReLU units that was trained on the digits table.
+
+
+# %% tags=["hide-input"]
+def exact_theft(seed):
+    """A network 64-16-10 from its answers: complete, error, queries."""
+    model, rows = EXACT.trained("digits", 16, seed)
+    api = PredictionAPI(model.predict_proba, input_shape=(64,))
+    theft = EXACT.steal_network(api, 64, seed)
+    copied = theft.copy.predict_proba(rows)
+    error = np.abs(copied - model.predict_proba(rows)).max()
+    return {
+        "complete": theft.complete,
+        "error": error,
+        "queries": api.ledger.queries,
+    }
+
+
+layers = [exact_theft(s) for s in seeds]
+print(f"{column(layers, 'complete').sum()} of {len(layers)} complete")
 
 # %% tags=["remove-input"]
 SURVEY = {
@@ -1022,6 +1045,7 @@ SURVEY = {
     "PRADA": ("yes", "no"),
     "KnockoffNets": ("yes", "no"),
     "StealClassifier": ("no", "no"),
+    "Exact copies": ("–", "–"),
 }
 """Table 2 of Gong et al. (2020): extracts DNNs? needs confidences?"""
 
@@ -1052,6 +1076,9 @@ extracts = {
     "KnockoffNets": at("KnockoffNets, own settings", budget),
     "StealClassifier": "a network with two hidden layers: "
     + at("StealClassifier, deep by deep, labels", 1600),
+    "Exact copies": "one hidden layer: largest error of a probability "
+    f"{column(layers, 'error').max():.0e}, by "
+    f"{np.median(column(layers, 'queries')):,.0f} queries",
 }
 display(
     plotting.table(
@@ -1352,6 +1379,8 @@ for name, value, ends in (
     + (np.log10(ratios.min()), {"low": 3}),
     ("StealNN, share of depths within one layer",)
     + (column(timed, "within one").mean(), {"low": 0.6}),
+    ("exact copies of a trained layer: largest error of a probability",)
+    + (column(layers, "error").max(), {"high": 1e-6}),
     ("labels by hand to 95 %", hand, {"high": 2000}),
     ("ledger minus budget, largest over the attacks on the LeNet",)
     + (miscounted, {"low": 0, "high": 0}),

@@ -1014,7 +1014,7 @@ class Walk:
         self.pieces = self.in_vain = 0
 
     def label(self, x):
-        """Labels (n,) of rows (n, d), 0 and 1; none is asked out of the box."""
+        """Labels (n,) of rows (n, d), 0 and 1; none is asked outside."""
         if self.box is not None and not inside(x, self.box):
             raise Lost
         said = np.asarray(self.api.query(x))
