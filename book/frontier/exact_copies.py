@@ -1105,8 +1105,8 @@ def steal_by_labels(api, d, seed=0, *, scale=3.0, box=None, bends=60):
     """The network behind an API of two labels, one hidden layer of ReLU.
 
     api: has `query(x)`, rows (n, d) to labels 0 and 1, and a budget. d: 4
-    or more. scale, box: as for `steal_network`; in a box the copy is
-    equal inside. Returns a `Theft`, whose copy says 1 where `log_ratios` is above
+    or more. scale, box: as for `steal_network`; the copy is then equal
+    inside. Returns a `Theft`, whose copy says 1 where `log_ratios` is above
     0; incomplete, without a copy, where the budget ends first.
     Source: the dual points are those of Carlini et al. (2025).
     """
