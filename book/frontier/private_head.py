@@ -463,6 +463,12 @@ def judged(theft, features, answers):
     }
 
 
+def some_of(pool, seed, n=149):
+    """n rows of a pool as they come."""
+    rng = np.random.default_rng(seed)
+    return pool[rng.choice(len(pool), n, replace=False)]
+
+
 def attacked(victim, encode, pool, exam, seed, **how):
     """Scores of one theft from an API of `victim(rows)`."""
     theft = steal_head(door(victim), encode, pool, seed, **how)
@@ -631,7 +637,7 @@ def stranger(sample, seed, steps=150):
 
 # %%
 RATES = (1e-5, 1e-4, 1e-3)
-budgets = tuple(k * (phi.shape[1] + 1) for k in (1, 2, 4, 8))
+budgets = tuple(k * (phi.shape[1] + 1) for k in (1, 2, 4))
 networks = {
     f"body at {rate:.0e}": [
         tuned(encoder, h, owned, rate, s)
@@ -663,7 +669,7 @@ for name, several in networks.items():
             )
             tuning[name][n].append(run)
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of the copy against the answers that were solved with, for bodies that were trained on at three rates and for networks that share nothing with the encoder; mean and 95 % interval over the victims."}, "image": {"alt": "Four curves of fidelity against queries on a logarithmic axis, from 129 to 1,032: three learning rates of the body, and independent networks."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of the copy against the answers that were solved with, for bodies that were trained on at three rates and for networks that share nothing with the encoder; mean and 95 % interval over the victims."}, "image": {"alt": "Four curves of fidelity against queries on a logarithmic axis: three learning rates of the body, and independent networks."}}
 fig, ax = plt.subplots()
 for name, by_budget in tuning.items():
     values = [column(runs, "fidelity") for runs in by_budget.values()]
@@ -748,12 +754,13 @@ def from_rounded(head, encode, pool, exam, seed, n, decimals):
 
 
 # %% [markdown]
-# Two to five decimals with 516 answers, and two decimals with other numbers of
-# answers:
+# Two to five decimals with $2 (d + 1)$ answers, and two decimals with half and
+# twice as many:
 
 # %%
-few, some = budgets[:3], budgets[2]
-cases = [(some, k) for k in (2, 3, 4, 5)] + [(n, 2) for n in few[:2]]
+some = budgets[1]
+cases = [(some, k) for k in (2, 3, 4, 5)]
+cases += [(n, 2) for n in budgets if n != some]
 rounded = {
     (n, k): [
         from_rounded(h, encode, pool, exam, s, n, k)
@@ -776,10 +783,10 @@ plotting.table(
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity against the number of answers with two decimals, for three solvers, and with labels alone; mean and 95 % interval over the owners."}, "image": {"alt": "Four curves of fidelity against queries on a logarithmic axis: log ratios, least squares, cross-entropy, and labels."}}
 fig, ax = plt.subplots()
 for name in names:
-    values = [column(rounded[n, 2], name) for n in few]
-    plotting.band(ax, few, values, name)
+    values = [column(rounded[n, 2], name) for n in budgets]
+    plotting.band(ax, budgets, values, name)
 ax.set(xscale="log", xlabel="queries solved", ylabel="fidelity")
-ax.set_xticks(few, [str(n) for n in few])
+ax.set_xticks(budgets, [str(n) for n in budgets])
 ax.minorticks_off()
 ax.legend()
 plt.show()
@@ -966,7 +973,8 @@ def streams(head, encode, digits, letters, n, size, seed):
         ):
             theft = head, encode, digits, rng.integers(1 << 30), n, order
             made[name].append(sent(*theft))
-        made["letters"].append(letters[rng.permutation(len(letters))[:n]])
+        if k < 20:
+            made["letters"].append(letters[rng.permutation(len(letters))[:n]])
         if k < 10:
             labels = head.predict_proba(digits).argmax(axis=1)
             own = DETECT.Pool(digits, labels)
@@ -987,11 +995,25 @@ held, others = mnist.train.x[mixed[:3000]], mnist.train.x[mixed[3000:]]
 watchers = Watchers(owners[0], encode, layers, held)
 
 # %% [markdown]
-# Benign clients set the thresholds, and then all kinds are watched:
+# Benign clients set the thresholds, and then all kinds are watched.
+# First what the attacker gives up who does not choose, but asks the first
+# digits that come:
+
+# %%
+come = [
+    attacked(h.predict_proba, encode, some_of(pool, s), exam, s)
+    for s, h in zip(seeds, owners, strict=True)
+]
+for score in ("fidelity", "total variation"):
+    least, most = np.quantile(column(come, score), (0, 1))
+    print(f"{score}: from {least:.6g} to {most:.6g}")
+
+# %% [markdown]
+# The streams:
 
 # %%
 rng = np.random.default_rng(seed)
-calm = [held[rng.permutation(len(held))[:length]] for _ in range(80)]
+calm = [held[rng.permutation(len(held))[:length]] for _ in range(60)]
 calm = [watchers(x) for x in progress(calm, "calibration")]
 made = streams(owners[0], encode, others, letters, length, n_streams, seed)
 seen = {kind: [watchers(x) for x in xs] for kind, xs in made.items()}
@@ -1090,14 +1112,14 @@ for rate, least in zip(RATES, (0.97, 0.97, 0.95), strict=True):
     )
 for k in (2, 4):
     claims.add(
-        f"{k} decimals, 4 (d + 1) answers, cross-entropy: fidelity (mean)",
+        f"{k} decimals, 2 (d + 1) answers, cross-entropy: fidelity (mean)",
         column(rounded[some, k], "cross-entropy").mean(),
-        low=0.95,
+        low=0.93,
     )
 claims.add(
-    "4 (d + 1) labels: fidelity (mean)",
+    "2 (d + 1) labels: fidelity (mean)",
     column(rounded[some, 2], "labels").mean(),
-    low=0.93,
+    low=0.9,
 )
 for name, runs in behind.items():
     claims.add(
@@ -1105,6 +1127,11 @@ for name, runs in behind.items():
         (column(runs, "back") - column(runs, "as told")).mean(),
         low=0.1,
     )
+claims.add(
+    "digits as they come, d + 1: fidelity (mean)",
+    column(come, "fidelity").mean(),
+    low=0.99,
+)
 for name in limits:
     share = alarms["digits as they come", name].mean
     claims.add(
