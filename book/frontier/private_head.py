@@ -362,17 +362,7 @@ def steal_head(
     `Unsolved`, which holds what was paid, for saturated answers and where the
     victim is no such head.
     """
-    features = checked_features(encoder, pool)
-    d = features.shape[1]
-    queries = d + 1 if queries is None else queries
-    queries = checks.whole("queries", queries, d + 1)
-    exam = checks.whole("exam", exam, 1)
-    if len(features) < queries + exam:
-        raise ValueError(
-            f"the pool has {len(features)} rows: {queries} to solve with and "
-            f"{exam} to examine are needed"
-        )
-    affordable(api, queries + exam, name="queries + exam")
+    features, queries = checked(api, encoder, pool, queries, exam)
     order, _ = spanning(features, seed)
     order = order[: queries + exam]
     rows, features = np.asarray(pool)[order], features[order]
@@ -386,6 +376,22 @@ def steal_head(
 
 
 # %% tags=["hide-input"]
+def checked(api, encoder, pool, queries, exam):
+    """Features of the pool and the number of queries, or an error."""
+    features = checked_features(encoder, pool)
+    d = features.shape[1]
+    queries = d + 1 if queries is None else queries
+    queries = checks.whole("queries", queries, d + 1)
+    exam = checks.whole("exam", exam, 1)
+    if len(features) < queries + exam:
+        raise ValueError(
+            f"the pool has {len(features)} rows: {queries} to solve with and "
+            f"{exam} to examine are needed"
+        )
+    affordable(api, queries + exam, name="queries + exam")
+    return features, queries
+
+
 def checked_features(encoder, pool):
     """Features (n, d) of a pool; `ValueError` where an encoder gives others.
 
