@@ -411,12 +411,71 @@ def test_damaged_weights_are_refused(
         victims.mnist_lenet()
 
 
+# --- the public encoder ---------------------------------------------------
+
+
+def test_the_embedded_letters_are_as_right_as_recorded():
+    x, y = victims.letters_test()
+    lenet = victims.embedded_letters()
+    answer = lenet.predict_proba(x)
+    assert answer.shape == (2000, 52)
+    right = (answer.argmax(1) == y).mean()
+    assert right == pytest.approx(victims.LETTERS_ACCURACY, abs=0.002)
+    assert right >= 0.75
+    digest = hashlib.sha256(victims.packed(lenet.model)).hexdigest()
+    assert digest == victims.LETTERS_CHECKSUM
+
+
+def test_an_encoder_is_its_network_without_the_last_layer(no_seed):
+    encoder, lenet = victims.letters_encoder(), victims.embedded_letters()
+    x = datasets.letters(300, seed=3).x
+    found = encoder.features(x)
+    assert found.shape == (300, 128) and found.dtype == np.float64
+    last = lenet.model[-1]
+    weight, bias = (p.detach().numpy() for p in (last.weight, last.bias))
+    logits = found @ weight.T + bias
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    np.testing.assert_allclose(p, lenet.predict_proba(x), atol=1e-5)
+
+
+def test_features_do_not_depend_on_the_batch_and_leave_the_body_alone(no_seed):
+    encoder = victims.letters_encoder()
+    x = datasets.letters(60, seed=3).x
+    whole = encoder.features(x)
+    np.testing.assert_allclose(
+        encoder.features(x, batch_size=7), whole, rtol=1e-12, atol=1e-12
+    )
+    assert next(encoder.body.parameters()).dtype == torch.float32
+    with pytest.raises(ValueError, match="x must be rows"):
+        encoder.features(x[:, 0])
+
+
+def test_damaged_letters_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(victims, "files", lambda _: tmp_path)
+    with pytest.raises(RuntimeError, match="letters_lenet.npz.*absent"):
+        victims.embedded_letters()
+
+
+def test_a_seed_gives_an_encoder_that_is_trained_once_and_then_read(
+    small_recipe, own_cache
+):
+    first = victims.letters_encoder()
+    (name,) = kept(own_cache)
+    assert name.startswith("letters_lenet-")
+    again = victims.letters_encoder()
+    assert kept(own_cache) == [name]
+    x = small_recipe[:5]
+    np.testing.assert_array_equal(first.features(x), again.features(x))
+
+
 # --- retrained victims ----------------------------------------------------
 
 
 @pytest.fixture
 def small_recipe(own_cache, monkeypatch):
-    """The recipe on 200 digits for four steps, with seed 1."""
+    """The recipe on 200 digits, or letters, for four steps, with seed 1."""
     x = np.random.default_rng(0).uniform(size=(200, 1, 28, 28))
     digits = datasets.Sample(x.astype(np.float32), np.arange(200) % 10)
     monkeypatch.setattr(
@@ -425,6 +484,7 @@ def small_recipe(own_cache, monkeypatch):
     monkeypatch.setattr(datasets, "fashion_mnist", lambda train: digits)
     monkeypatch.setattr(victims, "EPOCHS", 1)
     monkeypatch.setattr(victims, "BATCH", 50)
+    monkeypatch.setattr(victims, "LETTERS", 200)
     monkeypatch.setenv("MEXUTILS_VICTIM_SEED", "1")
     return x
 
@@ -617,14 +677,16 @@ def test_the_tool_says_how_the_retrained_victim_differs(
         *("accuracy, embedded", "accuracy, retrained", "same label"),
         *("total variation", "difference of a weight"),
     ):
-        assert re.search(rf"{what} +\d\.\d{{4}}\n", said)
+        found = re.findall(rf"{what} +\d\.\d{{4}}\n", said)
+        assert len(found) == 2  # the victim and the letters
     assert (package / "victims.py").read_text() == before
     assert not any((package / "data").iterdir())
 
 
 def test_a_victim_does_not_differ_from_itself(small_recipe):
     victim = victims.embedded()
-    table = make_victims.differences(victim, victim)
+    test = datasets.mnist().test
+    table = make_victims.differences(victim, victim, test)
     assert list(table.values())[2:] == [1, 0, 0]
 
 
@@ -644,6 +706,9 @@ def test_the_tool_embeds_the_retrained_victim_when_told_to(
         new.predict_proba(small_recipe).argmax(1), datasets.mnist().test.y
     )
     assert after["ACCURACY"] == pytest.approx(right)
+    letters = (package / "data" / victims.LETTERS_WEIGHTS).read_bytes()
+    digest = hashlib.sha256(letters).hexdigest()
+    assert digest == after["LETTERS_CHECKSUM"] != victims.LETTERS_CHECKSUM
 
 
 # --- the distortions ------------------------------------------------------
