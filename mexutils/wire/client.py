@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from threading import Lock
 from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import numpy as np
@@ -76,8 +77,13 @@ class RemoteAPI:
         retries: int = 3,
         pay_again: bool = False,
     ):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            httpx.URL(url)
+            parts = urlsplit(url)
+            fits = parts.scheme in ("http", "https") and parts.hostname
+        except (httpx.InvalidURL, ValueError):
+            fits = False
+        if not fits:
             raise ValueError(
                 f"url must be as http://127.0.0.1:8080, not {url!r}"
             )
@@ -92,14 +98,14 @@ class RemoteAPI:
         self._told: dict | None = None
         part = f"/versions/{quote(version, safe='')}" if version else ""
         self.url = f"{url.rstrip('/')}/v2/models/{quote(model, safe='')}{part}"
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(timeout, connect=min(5.0, timeout)),
+        # The transport alone: the rest of httpx.Client (cookies, redirects)
+        # is not wanted here and takes as long again.
+        self._http = httpx.HTTPTransport(
+            verify=parts.scheme == "https",
+            proxy=_proxy(parts.scheme, parts.hostname),
             # Shorter than a server keeps a connection, so that no call is
             # sent into one that is just being closed.
             limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
-            # No proxy stands between this machine and itself.
-            trust_env=parts.hostname not in ("127.0.0.1", "::1", "localhost"),
-            verify=parts.scheme == "https",
         )
 
     def close(self) -> None:
@@ -240,8 +246,6 @@ class RemoteAPI:
                     f"{url} cannot be reached ({_words(error)}): nothing was "
                     "sent or billed; is the server up, and the URL right?"
                 )
-            except httpx.InvalidURL as error:
-                raise ValueError(f"{url} is no URL: {error}") from None
             except (httpx.TransportError, _Lost) as error:
                 failure = AnswerLost(
                     f"{url} took the call and gave no whole answer "
@@ -272,17 +276,29 @@ class RemoteAPI:
     def _send(self, method, url, headers, body):
         """Status, headers and body, all within the timeout."""
         deadline = time.monotonic() + self._timeout
-        request = self._http.stream(method, url, headers=headers, content=body)
+        waits = dict.fromkeys(("read", "write", "pool"), self._timeout)
+        waits["connect"] = min(5.0, self._timeout)
+        answer = self._http.handle_request(
+            httpx.Request(
+                method,
+                url,
+                headers=headers,
+                content=body,
+                extensions={"timeout": waits},
+            )
+        )
         parts, size = [], 0
-        with request as answer:
-            for part in answer.iter_bytes():
+        try:
+            for part in answer.stream:
                 parts.append(part)
                 size += len(part)
                 if time.monotonic() > deadline:
                     raise _Lost(f"not whole after {self._timeout:g} s")
                 if size > _LARGEST:
                     raise _Lost(f"more than {_LARGEST} bytes")
-            return answer.status_code, answer.headers, b"".join(parts)
+        finally:
+            answer.close()
+        return answer.status_code, answer.headers, b"".join(parts)
 
     def _read(self, url, text, headers, n) -> dict:
         try:
@@ -292,6 +308,13 @@ class RemoteAPI:
                 f"{url} answered no JSON object ({error}); "
                 f"{_billed(headers, n)}"
             ) from None
+
+
+def _proxy(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names; none to this machine itself."""
+    if host in ("127.0.0.1", "::1", "localhost") or proxy_bypass(host):
+        return None
+    return getproxies().get(scheme)
 
 
 class _Lost(Exception):
