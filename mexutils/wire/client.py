@@ -114,28 +114,34 @@ class RemoteAPI:
 
     # --- what the server tells ------------------------------------------
 
-    def describe(self, client: str = "anonymous") -> dict:
+    def describe(self) -> dict:
         """The server's words on the model; not billed.
 
         Of our gateway, `parameters` has `returns`, `classes`, the price, and
-        what is used and left.
+        what is used (by the first of several names) and left.
         """
+        several = isinstance(self._key, Mapping)
+        client = next(iter(self._key)) if several else ""
         found, _ = self._exchange("GET", self.url, client, None)
+        self._told = found
         return found
 
-    def _once(self) -> dict:
-        # The first name of several stands for all: the model is the same.
-        if self._told is None:
-            several = isinstance(self._key, Mapping)
-            self._told = self.describe(
-                next(iter(self._key)) if several else ""
-            )
+    def _parameters(self, now: bool = False) -> dict:
+        found = self._known(now).get("parameters")
+        return found if isinstance(found, dict) else {}
+
+    def _known(self, now: bool = False) -> dict:
+        if self._told is None or now:
+            try:
+                self.describe()
+            except LookupError:  # a server that tells nothing of its models
+                self._told = {}
         return self._told
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one row, where the server tells it; else None."""
-        inputs = self._once().get("inputs")
+        inputs = self._known().get("inputs")
         if not (isinstance(inputs, list) and len(inputs) == 1):
             return None
         shape = inputs[0].get("shape") if isinstance(inputs[0], dict) else None
@@ -146,19 +152,18 @@ class RemoteAPI:
     @property
     def returns(self) -> str | None:
         """What is sold: "label", "probabilities", "top-3"; None if untold."""
-        return self._parameters(self._once()).get("returns")
+        return self._parameters().get("returns")
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """The names that labels have, or None where they are places."""
+        names = self._parameters().get("classes")
+        return None if names is None else np.array(names)
 
     @property
     def remaining(self) -> int | None:
         """Queries left in the budget now, or None where none is told."""
-        several = isinstance(self._key, Mapping)
-        client = next(iter(self._key)) if several else ""
-        return self._parameters(self.describe(client)).get("remaining")
-
-    @staticmethod
-    def _parameters(told: dict) -> dict:
-        found = told.get("parameters")
-        return found if isinstance(found, dict) else {}
+        return self._parameters(now=True).get("remaining")
 
     # --- asking ---------------------------------------------------------
 
