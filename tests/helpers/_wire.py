@@ -129,3 +129,10 @@ def until(true, seconds=20.0):
     while not true():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
+
+
+class Regular(ThirdCall):
+    """The same, on another client."""
+
+    def __init__(self):
+        super().__init__("client 5")

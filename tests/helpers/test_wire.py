@@ -7,19 +7,27 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import numpy as np
 import pytest
-from _wire import KEYS, ROWS, ThirdCall, answer, message, scripted, victim
+from _wire import (
+    KEYS,
+    ROWS,
+    ThirdCall,
+    answer,
+    free_port,
+    message,
+    scripted,
+    victim,
+)
 
 from mexutils import (
     Accounts,
     BudgetExceeded,
     ClientBlocked,
     PredictionAPI,
-    clients,
-    load_chapter,
 )
 from mexutils.wire import (
     AnswerLost,
@@ -31,25 +39,6 @@ from mexutils.wire import (
 )
 from mexutils.wire.__main__ import made, main
 from mexutils.wire.tensors import as_json, from_json, tensor_of, to_tensor
-
-
-@pytest.fixture
-def shop():
-    """Call it with an API: a client of its gateway; others by `.url`."""
-    opened = []
-
-    def open_one(api, key="k-eve", **settings):
-        door = serve(api, KEYS, **settings)
-        url = door.__enter__()
-        opened.append(door)
-        remote = RemoteAPI(url, key=key)
-        remote.base = url
-        return remote
-
-    yield open_one
-    for door in opened:
-        door.__exit__(None, None, None)
-
 
 # --- numbers on the wire --------------------------------------------------
 
@@ -420,10 +409,8 @@ def raw(host, port, method, path, headers, body):
 
 def spoken(host, port, text):
     with socket.create_connection((host, int(port)), timeout=10) as door:
-        try:
+        with suppress(OSError):  # it may refuse before it has heard it all
             door.sendall(text)
-        except OSError:
-            pass  # it may refuse before it has heard everything
         said = b""
         while True:
             try:
@@ -532,15 +519,11 @@ LIES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*may have been billed")
 @pytest.mark.parametrize("name", LIES)
 def test_an_upstream_that_lies_or_fails_costs_nobody(shop, name):
     reply, words = LIES[name]
-    with scripted(reply) as url, pytest.warns() as _:
-        import warnings
-
-        warnings.warn(
-            "some lies are asked again, with a warning", stacklevel=1
-        )
+    with scripted(reply) as url:
         source = Upstream(url, "model", timeout=0.4, retries=1)
         api = PredictionAPI(
             source.predict_proba, input_shape=(4,), try_out=False, budget=10
@@ -576,11 +559,11 @@ def test_a_monitor_or_a_defense_that_raises_refuses(shop, part, caplog):
     broken = [Broken()] if part == "monitors" else [raising]
     api = PredictionAPI(victim, **{part: broken}, budget=60)
     remote = shop(api)
-    with pytest.raises(
-        RemoteError, match="nothing was answered or billed"
-    ) as e:
+    with pytest.raises(RemoteError, match="nothing was answered") as error:
         remote.query(ROWS)
-    assert "secret" not in str(e.value)  # and the owner reads it in the log
+    assert "secret" not in str(
+        error.value
+    )  # and the owner reads it in the log
     assert "secret" in caplog.text
     assert api.ledger.accounts == {} and api.remaining == 60
 
@@ -627,7 +610,7 @@ def test_what_may_be_paid_is_not_sent_again(lost, recwarn):
         with pytest.raises(AnswerLost, match="2 rows may have been billed"):
             remote.query(ROWS[:2])
     assert len(sent) == 1 and remote.perhaps_twice == 0
-    assert not recwarn.list
+    assert not [w for w in recwarn if w.category is UserWarning]
 
 
 def test_a_failure_without_a_word_on_the_bill_is_not_sent_again():
@@ -656,8 +639,6 @@ def test_an_answer_that_was_billed_and_is_broken_says_so():
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(shop):
-    from _wire import free_port
-
     port = free_port()
     remote = RemoteAPI(f"http://127.0.0.1:{port}", key="k-eve", retries=5)
     found = []
@@ -693,111 +674,6 @@ def test_the_gateway_stops_gracefully():
     assert (found[0] == victim(ROWS)).all()
     with pytest.raises(RemoteError, match="cannot be reached"):
         RemoteAPI(url, key="k-eve", retries=0).query(ROWS)
-
-
-# --- attacks, unchanged ----------------------------------------------------
-
-
-def both_ways(shop, predict, attack, **sold):
-    """An attack in process and over the wire: its results and its bills."""
-    here = PredictionAPI(predict, **sold)
-    there = PredictionAPI(predict, **sold)
-    remote = shop(there)
-    found = attack(here), attack(remote)
-    assert here.ledger.queries == there.ledger.queries > 0
-    assert here.ledger.calls == there.ledger.calls
-    return found
-
-
-def binary(x):
-    return softmax_of(x @ np.array([[1.0, -0.7], [0.3, 0.2], [-1.1, 0.4]]))
-
-
-def softmax_of(z):
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def test_stealml_is_the_same_over_the_wire(shop):
-    stealml = load_chapter("attacks/stealml")
-    x = stealml.uniform_rows(4, 3, 0)
-    mine, theirs = both_ways(
-        shop, binary, lambda api: stealml.solve_binary(api, x)
-    )
-    assert (mine == theirs).all()
-    x = stealml.uniform_rows(20, 4, 0)
-    mine, theirs = both_ways(
-        shop, victim, lambda api: stealml.solve_softmax(api, x)
-    )
-    assert (mine == theirs).all()
-
-
-def test_lowd_and_meek_is_the_same_over_the_wire(shop):
-    labels = load_chapter("attacks/stealml_labels")
-
-    def attack(api):
-        ends = labels.find_both_labels(api, 3)
-        return labels.lowd_meek(api, *ends, epsilon=0.05)
-
-    mine, theirs = both_ways(shop, binary, attack, returns="label")
-    assert (mine == theirs).all()
-
-
-def test_path_finding_is_the_same_over_the_wire(shop):
-    from sklearn.datasets import load_iris
-    from sklearn.tree import DecisionTreeClassifier
-
-    trees = load_chapter("attacks/stealml_trees")
-    x, y = load_iris(return_X_y=True)
-    tree = DecisionTreeClassifier(random_state=0, min_samples_leaf=9)
-    tree.fit(x, y)
-
-    def attack(api):
-        oracle = clients.LabelAndConfidence(api.query)
-        return trees.tree_bottom_up(oracle, x.min(0), x.max(0), 0.05)
-
-    mine, theirs = both_ways(shop, tree.predict_proba, attack)
-    assert len(mine) == len(theirs) > 2
-    for a, b in zip(mine, theirs, strict=True):
-        assert a.answer == b.answer
-        assert (a.low == b.low).all() and (a.high == b.high).all()
-
-
-def weights_of(model):
-    return np.concatenate([p.detach().ravel() for p in model.parameters()])
-
-
-def brightness(x):
-    columns = x.reshape(len(x), 28, 28)[:, :, :25].reshape(len(x), 28, 5, 5)
-    ink = columns.sum((1, 3)) + 1e-3
-    both = np.concatenate([ink, ink[:, ::-1] * 0.5], axis=1)
-    return both / both.sum(axis=1, keepdims=True)
-
-
-def test_knockoff_nets_is_the_same_over_the_wire(shop):
-    from mexutils import datasets
-
-    chapter = load_chapter("attacks/knockoff_nets")
-    pool = datasets.letters(100).x
-
-    def attack(api):
-        return weights_of(chapter.knockoff(api, pool, 100, seed=1))
-
-    mine, theirs = both_ways(shop, brightness, attack, budget=100)
-    assert (mine == theirs).all()
-
-
-def test_the_attack_of_prada_is_the_same_over_the_wire(shop):
-    chapter = load_chapter("attacks/prada_attack")
-    rng = np.random.default_rng(4)
-    seeds = rng.uniform(0.3, 0.7, (20, 1, 28, 28)).astype(np.float32)
-
-    def attack(api):
-        copy, _ = chapter.prada_attack(api, seeds, 60, settings=(0.01, 2))
-        return weights_of(copy)
-
-    mine, theirs = both_ways(shop, brightness, attack, returns="label")
-    assert (mine == theirs).all()
 
 
 # --- the command, and life without the extra -------------------------------
