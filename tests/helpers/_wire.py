@@ -8,10 +8,10 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socket import create_server
 
 import numpy as np
-from conftest import ROOT
 from scipy.special import softmax
 
 from mexutils import Alarm
@@ -106,7 +106,8 @@ def free_port():
 @contextmanager
 def command(*arguments):
     """`python -m mexutils.wire` in a process; the process, once it serves."""
-    here = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
+    folder = Path(__file__).resolve().parent
+    here = os.pathsep.join([str(folder.parents[1]), str(folder)])
     environ = os.environ | {"PYTHONPATH": here, "UPSTREAM_KEY": "k-ann"}
     process = subprocess.Popen(
         [sys.executable, "-m", "mexutils.wire", *map(str, arguments)],

@@ -316,7 +316,8 @@ def test_a_gateway_that_is_killed_has_billed_all_that_it_answered(
                 time.sleep(0.1)
 
     threads = [
-        threading.Thread(target=ask, args=pair) for pair in keys.items()
+        threading.Thread(target=ask, args=pair, daemon=True)
+        for pair in keys.items()
     ]
     for thread in threads:
         thread.start()
