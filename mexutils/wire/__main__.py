@@ -19,6 +19,7 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import sys
 import tomllib
 
@@ -179,10 +180,14 @@ def main(arguments: list[str] | None = None) -> int:
             print(
                 f"{chosen.model} is sold at http://{host}:{port}", flush=True
             )
+            # The server stops gracefully at a signal, then sends it again.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             server_of(app).run([door])
     except (ValueError, LedgerError, OSError) as error:
         print(f"python -m mexutils.wire: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        pass
     finally:
         if ledger is not None:
             ledger.close()

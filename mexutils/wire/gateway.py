@@ -91,6 +91,8 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405 and words == "Method Not Allowed":
         words = f"{request.method} is not allowed here"
     headers = {"X-Queries-Billed": "0"} | dict(error.headers or {})
+    if request.method == "POST":  # whose body nobody waits for
+        headers["Connection"] = "close"
     return _json({"error": words}, error.status_code, headers)
 
 
@@ -237,7 +239,6 @@ class _Desk:
                 408,
                 f"the request was not whole after {self.patience:g} s; "
                 f"{_UNPAID}",
-                {"Connection": "close"},
             ) from None
         except ClientDisconnect:
             raise HTTPException(400, "the request broke off") from None

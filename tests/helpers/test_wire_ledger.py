@@ -283,6 +283,8 @@ def test_the_command_sells_what_it_is_told_to(upstream, tmp_path):
             eve.query(ROWS[:1])
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+    # What is left of a graceful stop is one file, without SQLite's journal.
+    assert not (tmp_path / "ledger.db-wal").exists()
     with command(*given):
         with pytest.raises(ClientBlocked, match="third call"):
             RemoteAPI(url, "model", key="k-eve").query(ROWS[:1])
