@@ -150,9 +150,14 @@ class RemoteAPI:
         return tuple(sides) if sides and known else None
 
     @property
-    def returns(self) -> str | None:
-        """What is sold: "label", "probabilities", "top-3"; None if untold."""
-        return self._parameters().get("returns")
+    def returns(self) -> str:
+        """What is sold: "label", "probabilities", "top-3".
+
+        Of a server that does not tell it there is no such attribute.
+        """
+        if "returns" not in self._parameters():
+            raise AttributeError(f"{self.url} does not tell what it returns")
+        return self._parameters()["returns"]
 
     @property
     def classes(self) -> np.ndarray | None:
