@@ -1,6 +1,7 @@
 """MLServer, a server that nobody here wrote, in an environment of its own."""
 
 import json
+import pickle
 import subprocess
 import tempfile
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 from socket import create_server
 
 import httpx
-import joblib
 
 __all__ = ["environment", "mlserver"]
 
@@ -67,7 +67,7 @@ def _write(folder: Path, estimator, model: str, ports: list[int]) -> None:
     (folder / "settings.json").write_text(json.dumps(settings | dict(named)))
     place = folder / model
     place.mkdir()
-    joblib.dump(estimator, place / "model.joblib")
+    (place / "model.joblib").write_bytes(pickle.dumps(estimator))
     settings = {
         "name": model,
         "implementation": "mlserver_sklearn.SKLearnModel",
