@@ -110,7 +110,7 @@ def throughput(api, x, calls, clients=2):
     return 100 * calls / (time.perf_counter() - start)
 
 
-def overhead(rounds=7):
+def overhead(rounds=9):
     """Print what the gateway adds to the server behind it."""
     model, x = victim()
     there = (environment() / "bin" / "mlserver").exists()
@@ -137,10 +137,10 @@ def overhead(rounds=7):
                 for _ in range(rounds):
                     found.append(
                         (
-                            latency(alone, x, 60),
-                            latency(front, x, 60),
-                            throughput(alone, x, 60),
-                            throughput(front, x, 60),
+                            latency(alone, x, 40),
+                            latency(front, x, 40),
+                            throughput(alone, x, 40),
+                            throughput(front, x, 40),
                         )
                     )
                 a, b, c, d = np.array(found).T
