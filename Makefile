@@ -8,6 +8,8 @@
 #             _build/arena.ipynb
 # make victims  train the MNIST victim anew and say how it differs from the
 #             embedded one
+# make wire   install MLServer into .wire, for the chapters, tests and the
+#             benchmark that sell its models (528 MB, Python 3.11 or 3.12)
 # make clean  forget the last run and the site; the victims' cache stays
 #
 # python=python3.12 chooses another interpreter; jobs=4 runs more chapters
@@ -20,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 
 test_folders := tests/helpers tests/techniques
 
-.PHONY: book test quick stability lint arena victims clean
+.PHONY: book test quick stability lint arena victims wire clean
 
 # A missed claim and a chapter that breaks off are results: the site is built
 # and shows them, the last line counts them, and make test fails for them.
@@ -50,6 +52,18 @@ arena: .venv/done
 
 victims: .venv/done
 	$(bin)/python tools/make_victims.py
+
+# In an environment of its own, since it pins what the book does not.
+wire: .wire/done
+
+.wire/done:
+	$(python) -c "import sys; sys.exit(sys.version_info[:2] not in \
+	    [(3, 11), (3, 12)] \
+	    and 'MLServer needs Python 3.11 or 3.12: make python=python3.12 wire')"
+	$(python) -m venv .wire
+	.wire/bin/python -m pip install -q mlserver==1.7.1 \
+	    mlserver-sklearn==1.7.1
+	touch $@
 
 lint: .venv/done
 	$(bin)/ruff check .

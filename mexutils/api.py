@@ -6,7 +6,7 @@ owner's defenses and monitors.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -20,6 +20,8 @@ from mexutils.checks import is_finite, whole
 __all__ = [
     "Bill",
     "Alarm",
+    "BadAnswer",
+    "BadRows",
     "BudgetExceeded",
     "ClientBlocked",
     "Defense",
@@ -34,6 +36,14 @@ Defense = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # What rounding may leave of a probability vector: an entry below 0, a sum off
 # 1; and a sum by which it can still be told from logits.
 _ROUNDING, _SUMS_OFF, _SUMS_NEAR = -1e-6, 1e-4, 0.05
+
+
+class BadRows(ValueError):
+    """The client's rows cannot be answered; nothing was asked or billed."""
+
+
+class BadAnswer(ValueError):
+    """The victim or a defense gave no probability vectors; none was sent."""
 
 
 class BudgetExceeded(RuntimeError):
@@ -78,13 +88,19 @@ class Bill:
 
 @dataclass
 class Ledger:
-    """Every row that was answered, by client, and what it costs.
+    """Every row that was answered, by client, what it costs, and the alarms.
 
     price_per_1000: dollars for 1,000 queries.
+
+    This one lives in memory. One that outlives the process, as
+    `mexutils.wire.DurableLedger`, writes down what `bill` and `warn` enter
+    before they return, and gives what `saw` was told back by `seen`, in order.
+    An error in one of the three refuses the call.
     """
 
     price_per_1000: float
     accounts: dict[str, Bill] = field(default_factory=dict)
+    alarms: dict[str, Alarm] = field(default_factory=dict)
 
     @property
     def queries(self) -> int:
@@ -114,6 +130,17 @@ class Ledger:
         account = self.accounts.setdefault(client, Bill())
         account.queries += queries
         account.calls += 1
+
+    def warn(self, client: str, alarm: Alarm) -> None:
+        """Enter an alarm on the client, unless there is one already."""
+        self.alarms.setdefault(client, alarm)
+
+    def saw(self, client: str, x: np.ndarray, own: np.ndarray) -> None:
+        """Keep what the monitors have taken in; here, nothing."""
+
+    def seen(self) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
+        """What monitors of an earlier process took in; here, nothing."""
+        return ()
 
     def table(self) -> pd.DataFrame:
         """One row a client: queries, calls, cost in dollars."""
@@ -146,6 +173,10 @@ class PredictionAPI:
         alarm and every later one of that client.
     budget: rows that the API will answer in all, to all clients together.
     price_per_1000: dollars for 1,000 rows.
+    ledger: where rows and alarms are entered; a new one in memory by default.
+        One that outlives the process goes on with its bills, its alarms and,
+        by showing the monitors again what they saw, with their state. The
+        price becomes the API's.
     input_shape: the shape of one row. It is read off the victim where that
         has an `input_shape` or scikit-learn's `n_features_in_`; otherwise
         the first answered call sets it.
@@ -181,6 +212,7 @@ class PredictionAPI:
         on_alarm: str = "flag",
         budget: int | None = None,
         price_per_1000: float = 1.50,
+        ledger: Ledger | None = None,
         input_shape: tuple[int, ...] | None = None,
         try_out: bool = True,
     ):
@@ -206,13 +238,16 @@ class PredictionAPI:
             )
         self._defenses, self._monitors = tuple(defenses), tuple(monitors)
         self.on_alarm = on_alarm
-        self.alarms: dict[str, Alarm] = {}
-        self.ledger = Ledger(price_per_1000)
+        self.ledger = Ledger(price_per_1000) if ledger is None else ledger
+        self.ledger.price_per_1000 = price_per_1000
+        self.alarms = self.ledger.alarms
         self._under_way = 0  # rows of the budget kept for calls not yet billed
         self._make_locks()
         self.input_shape = _shape_of(predict_proba, input_shape)
         if try_out and self.input_shape is not None:
             self._try_out()
+        for client, x, own in self.ledger.seen():
+            self._observe(client, x, own)
 
     def _make_locks(self) -> None:
         # Two, for a monitor may take long and nobody's bill waits for it.
@@ -255,7 +290,7 @@ class PredictionAPI:
         `BudgetExceeded`, `ClientBlocked`, and what the victim, a defense or
         a monitor raises.
         """
-        x = self._checked_rows(x)
+        x = checked_rows(x, self.input_shape)
         self._refuse_blocked(client)
         with self._billed(client, x):
             own = self._checked_answer(self._predict_proba(np.array(x)), x)
@@ -291,53 +326,11 @@ class PredictionAPI:
             self.ledger.bill(client, len(x))
             self.input_shape = x.shape[1:]
 
-    def _checked_rows(self, x) -> np.ndarray:
-        """A copy of the rows, whatever the client does to them meanwhile."""
-        if hasattr(x, "toarray"):  # of SciPy
-            raise ValueError(
-                "the rows are a sparse matrix and travel as an array: send "
-                "x.toarray(), a part of the rows at a time where all of them "
-                "do not fit into memory"
-            )
-        try:
-            x = np.array(x)
-            if x.dtype == object and not any(map(_is_text, x.flat)):
-                x = x.astype(float)  # a frame of numbers of several kinds
-            finite = bool(np.isfinite(x).all())
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "the rows are not an array of numbers: send (n, ...) floats "
-                "with every row equally long"
-            ) from error
-        shape = self.input_shape
-        if x.ndim < 2 or x.size == 0:
-            raise ValueError(
-                f"a batch of rows is needed, not an array of shape {x.shape}: "
-                "one row travels as x[None]"
-            )
-        if shape is not None and x.shape[1:] != shape:
-            raise ValueError(
-                f"each row must have the shape {shape}, not {x.shape[1:]}"
-            )
-        if not finite:
-            rows = np.flatnonzero(
-                ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
-            )
-            raise ValueError(
-                f"{len(rows)} rows hold NaN or infinite values, first row "
-                f"{rows[0]}, and only finite numbers are answered: drop or "
-                "repair them; where NaN means a missing value, send a number "
-                "outside the range of the feature in its place, such as "
-                "-999, and sell a function that puts NaN back before it "
-                "calls the model's predict_proba"
-            )
-        return x
-
     def _checked_answer(self, answer, x: np.ndarray) -> np.ndarray:
         """A float64 copy of the answer to x, or an error if it is none."""
         answer = _probabilities(answer, len(x))
         if self.classes is not None and len(self.classes) != answer.shape[1]:
-            raise ValueError(
+            raise BadAnswer(
                 f"classes has {len(self.classes)} names and the answers have "
                 f"{answer.shape[1]} columns: give one name a column, in the "
                 "victim's order, as model.classes_"
@@ -359,11 +352,15 @@ class PredictionAPI:
         with self._watch_room:
             # Another call of this client may have raised an alarm meanwhile.
             self._refuse_blocked(client)
-            for monitor in self._monitors:
-                alarm = monitor.observe(client, np.array(x), own.copy())
-                if alarm is not None:
-                    self.alarms.setdefault(client, alarm)
+            self._observe(client, x, own)
+            self.ledger.saw(client, x, own)
             self._refuse_blocked(client)
+
+    def _observe(self, client: str, x: np.ndarray, own: np.ndarray) -> None:
+        for monitor in self._monitors:
+            alarm = monitor.observe(client, np.array(x), own.copy())
+            if alarm is not None:
+                self.ledger.warn(client, alarm)
 
     def _reply(self, answer: np.ndarray) -> np.ndarray:
         """The answer as the client gets it: truncated, rounded, or a label."""
@@ -390,6 +387,46 @@ class PredictionAPI:
         except Exception:
             return  # it may well know the rows that clients will send
         self._checked_answer(answer, rows)
+
+
+def checked_rows(x, shape: tuple[int, ...] | None) -> np.ndarray:
+    """A copy of the rows, whatever the client does to them meanwhile."""
+    if hasattr(x, "toarray"):  # of SciPy
+        raise BadRows(
+            "the rows are a sparse matrix and travel as an array: send "
+            "x.toarray(), a part of the rows at a time where all of them "
+            "do not fit into memory"
+        )
+    try:
+        x = np.array(x)
+        if x.dtype == object and not any(map(_is_text, x.flat)):
+            x = x.astype(float)  # a frame of numbers of several kinds
+        finite = bool(np.isfinite(x).all())
+    except (TypeError, ValueError) as error:
+        raise BadRows(
+            "the rows are not an array of numbers: send (n, ...) floats "
+            "with every row equally long"
+        ) from error
+    if x.ndim < 2 or x.size == 0:
+        raise BadRows(
+            f"a batch of rows is needed, not an array of shape {x.shape}: "
+            "one row travels as x[None]"
+        )
+    if shape is not None and x.shape[1:] != shape:
+        raise BadRows(
+            f"each row must have the shape {shape}, not {x.shape[1:]}"
+        )
+    if not finite:
+        rows = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+        raise BadRows(
+            f"{len(rows)} rows hold NaN or infinite values, first row "
+            f"{rows[0]}, and only finite numbers are answered: drop or "
+            "repair them; where NaN means a missing value, send a number "
+            "outside the range of the feature in its place, such as "
+            "-999, and sell a function that puts NaN back before it "
+            "calls the model's predict_proba"
+        )
+    return x
 
 
 def _is_text(value) -> bool:
@@ -452,24 +489,24 @@ def _probabilities(answer, n: int) -> np.ndarray:
     answer = np.array(answer, dtype=np.float64)
     remedy = "pass a function that returns probability vectors"
     if answer.ndim != 2 or len(answer) != n or answer.shape[1] < 2:
-        raise ValueError(
+        raise BadAnswer(
             f"{n} rows were answered by an array of shape {answer.shape}, "
             f"not ({n}, classes): {remedy}, one row each, two classes or more"
         )
     if not np.isfinite(answer).all():
-        raise ValueError(f"the answers hold NaN or infinite values: {remedy}")
+        raise BadAnswer(f"the answers hold NaN or infinite values: {remedy}")
     least, sums = answer.min(), answer.sum(axis=1)
     off = np.abs(sums - 1).max()
     if least >= _ROUNDING and off <= _SUMS_OFF:
         return answer
     if least >= _ROUNDING and off < _SUMS_NEAR:
-        raise ValueError(
+        raise BadAnswer(
             f"the answers are nearly probability vectors: a row's sum is off "
             f"1 by {off:.2g}, and {_SUMS_OFF:.0e} is the most that rounding "
             "may leave; divide each row by its sum, as in "
             "p / p.sum(axis=1, keepdims=True), in float64"
         )
-    raise ValueError(
+    raise BadAnswer(
         f"the answers are no probability vectors (smallest entry {least:.3g}, "
         f"row sums {sums.min():.3g} to {sums.max():.3g}, off 1 by up to "
         f"{off:.2g}); are they logits? {remedy}, for instance the softmax of "

@@ -32,7 +32,7 @@ def project_files():
         names = listing.stdout.decode().split("\0")
         paths = {ROOT / name for name in names if name}
     else:
-        built = {".venv", "_build", "build", "__pycache__"}
+        built = {".venv", ".wire", "_build", "build", "__pycache__"}
         paths = {
             path
             for path in ROOT.rglob("*")
@@ -57,3 +57,25 @@ def installed(monkeypatch):
         )
 
     return change
+
+
+@pytest.fixture
+def shop():
+    """Call it with an API: a client of its gateway, whose URL is `base`."""
+    from _wire import KEYS
+
+    from mexutils.wire import RemoteAPI, serve
+
+    opened = []
+
+    def open_one(api, key="k-eve", **settings):
+        door = serve(api, KEYS, **settings)
+        url = door.__enter__()
+        opened.append(door)
+        remote = RemoteAPI(url, key=key)
+        remote.base = url
+        return remote
+
+    yield open_one
+    for door in opened:
+        door.__exit__(None, None, None)
