@@ -64,7 +64,7 @@ from mexutils import (
     victims,
 )
 from mexutils.models import Transformer
-from mexutils.notebook import Markdown
+from mexutils.notebook import Markdown, display
 from mexutils.runs import column, interval, paired_difference
 
 plotting.use_style()
@@ -81,9 +81,9 @@ claims = Claims()
 chapter = load_chapter("frontier/language_models")
 model = victims.reuters_text()
 api = chapter.sell(model, top=5)
-theft = chapter.steal_size(api)
-print(f"hidden size {theft.d}, {theft.norm} norm; {api.calls:,} calls")
-print(f"the singular values fall by a factor of {theft.ratio:.0e} there")
+glance = chapter.steal_size(api)
+print(f"hidden size {glance.d}, {glance.norm} norm; {api.calls:,} calls")
+print(f"the singular values fall by a factor of {glance.ratio:.0e} there")
 
 # %% [markdown]
 # The knobs of this page.
@@ -231,11 +231,29 @@ def sell(model, **options):
 
 
 # %% [markdown]
-# What the door refuses, and attackers with it, each before it is paid where
-# that can be known:
+# What the attacks of this page return, and what is refused, before it is paid
+# where that can be known:
 
 
 # %% tags=["hide-input"]
+class Size(NamedTuple):
+    """Where the singular values fall steepest, and by how much."""
+
+    d: int
+    ratio: float
+    values: np.ndarray
+
+
+class Theft(NamedTuple):
+    """A hidden size and a norm, with the answers that tell them."""
+
+    d: int
+    norm: str
+    ratio: float
+    tokens: np.ndarray
+    answers: np.ndarray
+
+
 def _checked(name, values, ndim, size, longest):
     """The values as an array of tokens; prompts no longer than that."""
     values = np.array(values)
@@ -412,14 +430,6 @@ LEAST_FALL = 10
 """Singular values of too few answers fall by less from one to the next."""
 
 
-class Size(NamedTuple):
-    """Where the singular values fall steepest, and by how much."""
-
-    d: int
-    ratio: float
-    values: np.ndarray
-
-
 def size_of(answers, affine=False):
     """The dimensions of answers (n, m), with m > n > d.
 
@@ -467,16 +477,6 @@ size_of(q + 1e-6 * rng.normal(size=q.shape))[:2]
 
 
 # %%
-class Theft(NamedTuple):
-    """A hidden size and a norm, with the answers that tell them."""
-
-    d: int
-    norm: str
-    ratio: float
-    tokens: np.ndarray
-    answers: np.ndarray
-
-
 def steal_size(api, seed=0, most=256, read=logits_by_bias, length=8):
     """Hidden size and norm of the model behind a `CompletionAPI`.
 
@@ -560,7 +560,7 @@ f"{layer_error(layer_of(theft.answers, theft.d), own):.0e}"
 # %%
 thief = sell(model, price_per_1000=price_per_1000)
 rng = np.random.default_rng([seed, 1])
-prompts = rng.integers(0, model.size, (64 + 6, 8))
+prompts = rng.integers(0, model.size, (glance.d + 6, 8))
 every = np.arange(model.size)
 full = np.array([logits_by_bias(thief, p, every) for p in prompts])
 layer = layer_of(full, size_of(full).d)
@@ -698,6 +698,11 @@ ROUNDINGS = {
     "2 decimals": partial(np.round, decimals=2),
     "16 bits": in_16_bits,
 }
+
+# %% [markdown]
+# The same attack on two victims, from each of these:
+
+# %%
 rounded, spectra = [], {}
 for name, rounding in ROUNDINGS.items():
     for kind in ("trained, layer, 64", "random, rms, 64"):
@@ -712,17 +717,18 @@ for name, rounding in ROUNDINGS.items():
         if kind.startswith("trained"):
             spectra[name] = size_of(t.answers).values
 
-# %% tags=["remove-input"]
-plotting.table(
-    rounded,
-    columns=["answers", "victim", "size", "norm", "fall", "layer's error"],
-    formats={"fall": "{:.0e}", "layer's error": "{:.0e}"},
-)
-
 # %% [markdown]
-# The figure shows the singular values of the trained victim's answers.
+# The table shows what the attack says, and the figure the singular values of
+# the trained victim's answers.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Singular values of the trained victim's answers, from the largest down, by how the answers were rounded. The dotted line is the true hidden size."}, "image": {"alt": "Falling curves on a logarithmic axis, one for each rounding, and a dotted vertical line at 64."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Singular values of the trained victim's answers, from the largest down, by how the answers were rounded. The dotted line is the true hidden size."}, "image": {"alt": "Falling curves on a logarithmic axis, one for each rounding, and a dotted vertical line at 64."}}
+display(
+    plotting.table(
+        rounded,
+        columns=["answers", "victim", "size", "norm", "fall", "layer's error"],
+        formats={"fall": "{:.0e}", "layer's error": "{:.0e}"},
+    )
+)
 fig, ax = plt.subplots()
 for name, s in spectra.items():
     ax.plot(range(1, len(s) + 1), s, ms=2.5, label=name)
@@ -795,6 +801,10 @@ def divergence(z, other):
     return (np.exp(lp) * (lp - lq)).sum(axis=1).mean()
 
 
+# %% [markdown]
+# Three scales of the new dimensions:
+
+# %%
 wider = []
 for scale in (1e-3, 1e-2, 1e-1):
     logits = widened(model, scale)
@@ -915,6 +925,7 @@ def listed_loss(text, listed, lp):
 # The exam is 500 windows of stories that nobody was taught: the divergence of
 # the student from the victim, and the *perplexity*, $e$ to the mean of
 # $-\ln \hat p$ of the true next token.
+# The victim itself gets:
 
 
 # %%
@@ -929,6 +940,14 @@ def exam(model, student, windows):
     return {"divergence": float(apart), "perplexity": float(surprise.exp())}
 
 
+last = victims.text_exam(500)
+exam(model, model, last)
+
+# %% [markdown]
+# A student has random weights at first, and the recipe is the same for all.
+
+
+# %%
 def student_of(windows, loss, steps, seed):
     """A student of half the width, taught these windows."""
     with torch.random.fork_rng(devices=[]):
@@ -938,11 +957,7 @@ def student_of(windows, loss, steps, seed):
     return training.fit_text(student, windows, loss=loss, **how)
 
 
-last = victims.text_exam(500)
-exam(model, model, last)
-
 # %% [markdown]
-# That is the victim itself.
 # Each seed has text of its own, and the three students of a seed begin with
 # the same weights.
 
@@ -963,14 +978,12 @@ for s in range(seed, seed + n_seeds):
 # %% [markdown]
 # The figure shows every student, with the mean and its interval.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Divergence of the students from the victim, in nats a token; every seed, the mean and its 95 % interval."}, "image": {"alt": "Three rows of dots, for students of sampled text, of top-5 answers and of real text, each with a mean and an interval."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Divergence of the students from the victim, in nats a token; every seed, the mean and its 95 % interval."}, "image": {"alt": "Three rows of dots, for students of sampled text, of top-5 answers and of real text, each with a mean and an interval."}}
 plotting.interval_plot(
     {name: column(r, "divergence") for name, r in students.items()},
     "divergence from the victim (nats a token)",
 )
 plt.show()
-
-# %% tags=["remove-input"]
 apart = {name: column(r, "divergence") for name, r in students.items()}
 surprise = {name: column(r, "perplexity") for name, r in students.items()}
 order = sorted(apart, key=lambda name: apart[name].mean())
