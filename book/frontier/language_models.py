@@ -91,8 +91,8 @@ print(f"the singular values fall by a factor of {glance.ratio:.0e} there")
 # %% tags=["parameters"]
 seed = 0
 n_seeds = 5  # students of each kind
-n_windows = 1600  # of 16 words, which a student learns from
-steps = 320
+n_windows = 1500  # of 16 words, which a student learns from
+steps = 280
 price_per_1000 = 0.002  # dollars for 1,000 tokens, sent or received
 
 # %% [markdown]
@@ -998,7 +998,9 @@ costs = paired_difference(apart["real"], apart["sampled"])
 Markdown(
     f"From the closest to the victim to the farthest: **{', '.join(order)}**. "
     f"Top-5 answers are worth {helps:.2f} nats over the sampled text alone, "
-    f"and the victim's text {costs:.2f} over real text of the same size. "
+    f"and the victim's text {costs:.2f} over real text of the same size, an "
+    f"interval that {'leaves out' if costs.low * costs.high > 0 else 'holds'} "
+    "0. "
     "Perplexity: "
     + ", ".join(f"{n} {interval(v):.0f}" for n, v in surprise.items())
     + f"; the victim {exam(model, model, last)['perplexity']:.0f}."
@@ -1075,8 +1077,12 @@ claims.add(
     max(r[3] for r in wider),
     high=1e-6,
 )
-claims.add("divergence: sampled less top-5 (nats)", helps.mean, low=0.02)
-claims.add("divergence: real less sampled (nats)", costs.mean, low=0.01)
+claims.add("divergence: sampled less top-5 (nats)", helps.mean, low=0.05)
+claims.add(
+    "divergence: real less top-5 (nats)",
+    (apart["real"] - apart["top-5"]).mean(),
+    low=0.04,
+)
 claims.check()
 
 # %% [markdown]
