@@ -357,9 +357,8 @@ def logits_by_bias(api, prompt, tokens):
     groups = np.insert(groups, 0, r, axis=1)
     said, lp = api.ask(prompt, groups, api.most_bias)
     lp = lp - np.where(said == r, lp, 0).sum(axis=1, keepdims=True)
-    raised = (said[:, :, None] == groups[:, None, :]).any(axis=2)
     z = np.full(api.size, np.nan)
-    z[said[raised]] = lp[raised]  # one that is listed without a bias is not
+    z[said] = lp  # where all five raised ones are listed, no other is
     _refuse_missing(api, np.isnan(z[tokens]))
     return z[tokens]
 
@@ -470,6 +469,8 @@ size_of(q + 1e-6 * rng.normal(size=q.shape))[:2]
 # of $n$ adding up to 0.
 # The differences between answers then have rank $d - 1$, and the answers rank
 # $d$, thanks to $\beta$.
+# Where $\beta$ is 0, as before training, a layer norm looks like an RMS norm of
+# size $d - 1$.
 #
 # The number of prompts must exceed $d$, which is not known: it is doubled
 # until a fall is seen.
@@ -741,7 +742,7 @@ plt.show()
 # Rounding lays a floor, and whatever is weaker than the floor is not counted.
 # The trained victim has such a direction: what $\beta$ adds to a layer norm.
 # Where the floor lies above it, the attack says one less than the truth, and
-# calls the norm RMS; so a size from rounded answers is $d$ or $d + 1$.
+# calls the norm RMS; so the true size is the one that is said or one more.
 #
 # ### The opponent who adapts
 #
@@ -827,9 +828,11 @@ plotting.table(
 )
 
 # %% [markdown]
-# The number $d$ is hidden behind $d + 32$, cheaply.
-# The layer is not: its columns lie in the wider image, as the error shows,
-# and completing and recognising go on with 32 more unknowns.
+# The smaller the scale, the less the clients lose; the size that is said counts
+# every dimension that can be told from rounding.
+# So the number $d$ can be hidden.
+# The layer cannot: its columns lie in the wider image, as the error shows, and
+# completing and recognising go on with 32 more unknowns.
 #
 # ## The text itself
 #
@@ -1040,7 +1043,7 @@ plotting.table(
 )
 
 # %% [markdown]
-# The size costs about $d^2/4$ calls and the layer $d V / 4$.
+# The calls for the size grow as $d^2$, those for the layer as $d V$.
 # {cite:t}`finlayson2024logits` put the hidden size of gpt-3.5-turbo at about
 # 4,096, for less than 1,000 dollars.
 #

@@ -443,7 +443,7 @@ def test_the_listed_loss_is_the_full_cross_entropy_on_average():
             door = logits[None, None].to(training.DEVICE)
             value = loss(door, torch.tensor([0]))
             value.backward()
-            found.append(float(value) if at is own else logits.grad.numpy())
+            found.append(value.item() if at is own else logits.grad.numpy())
     assert p @ losses == pytest.approx(-p @ lq, rel=1e-6)
     # at the truth both gradients are 0 on average; this one moves less
     slopes = np.array(slopes)
