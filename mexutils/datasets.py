@@ -10,7 +10,9 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import string
+from collections import Counter
 from functools import cache, lru_cache
 from importlib.resources import files
 from numbers import Real
@@ -33,6 +35,7 @@ __all__ = [
     "Corpus",
     "Sample",
     "Split",
+    "Tokens",
     "data_dir",
     "emnist_letters",
     "fashion_mnist",
@@ -40,6 +43,7 @@ __all__ = [
     "mnist",
     "noise",
     "reuters",
+    "reuters_tokens",
     "tabular",
 ]
 
@@ -103,6 +107,16 @@ class Corpus(NamedTuple):
 
     texts: tuple[str, ...]
     topics: tuple[tuple[str, ...], ...]
+
+
+class Tokens(NamedTuple):
+    """Documents as numbers: the words that are told apart, and the numbers.
+
+    `words[i]` is the word of token i; token 0 stands for all other words.
+    """
+
+    words: tuple[str, ...]
+    texts: tuple[np.ndarray, ...]
 
 
 @cache
@@ -304,6 +318,32 @@ def reuters() -> Corpus:
         tuple(f"{s.get('title', '')}\n{s.get('body', '')}" for s in stories),
         tuple(tuple(s.get("topics", ())) for s in stories),
     )
+
+
+@cache
+def reuters_tokens(size: int = 2000, counted: int = 12_000) -> Tokens:
+    """The stories of `reuters` as token numbers 0 to size - 1.
+
+    A token is a word in lower case, a number, a full stop or a comma. The
+    words are the most frequent ones of the first `counted` stories, in
+    falling order, after token 0 for all others. A process makes them once;
+    nobody can write into them.
+    """
+    size, counted = _count(size), _count(counted)
+    stories = [
+        re.findall(r"[a-z]+|[0-9]+|[.,]", text.lower())
+        for text in reuters().texts
+    ]
+    told = Counter(word for story in stories[:counted] for word in story)
+    words = ("<other>", *(w for w, _ in told.most_common(size - 1)))
+    number = {word: i for i, word in enumerate(words)}
+    texts = tuple(
+        np.array([number.get(word, 0) for word in story], dtype=np.int64)
+        for story in stories
+    )
+    for text in texts:
+        text.setflags(write=False)
+    return Tokens(words, texts)
 
 
 def data_dir() -> Path:

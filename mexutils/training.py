@@ -16,7 +16,7 @@ from mexutils import checks
 from mexutils.models import lenet
 from mexutils.notebook import progress
 
-__all__ = ["DEVICE", "fit", "lenet", "predict_proba"]
+__all__ = ["DEVICE", "fit", "fit_text", "lenet", "predict_proba"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -72,6 +72,66 @@ def fit(
         )
         optimizer.zero_grad()
         loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def fit_text(
+    model: nn.Module,
+    windows: np.ndarray,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    steps: int = 1000,
+    batch_size: int = 64,
+    lr: float = 3e-3,
+    weight_decay: float = 0.01,
+    seed: int = 0,
+    what: str = "training",
+) -> nn.Module:
+    """Teach a language model windows of text, in place.
+
+    The optimiser, the schedule and the batches are those of `fit`.
+
+    model: token numbers (b, t) to logits (b, t, size). windows: (n, t + 1)
+    token numbers, of which the model reads the first t and is held against
+    the last t. loss: maps logits (b, t, size) and the numbers (b,) of their
+    windows to what is to be made small; by default the mean cross-entropy.
+    Returns the model, in evaluation mode.
+
+    Raises `ValueError`, before the model is touched, for windows that are
+    not such rows.
+    """
+    steps = checks.whole("steps", steps, 1)
+    batch_size = checks.whole("batch_size", batch_size, 1)
+    windows = np.asarray(windows)
+    if windows.ndim != 2 or not len(windows) or windows.shape[1] < 2:
+        raise ValueError(
+            "windows must be rows (n, t + 1) of two token numbers or more, "
+            f"at least one, not an array of shape {windows.shape}"
+        )
+    inputs = _inputs(model, windows)
+
+    def plain(logits: Tensor, rows: Tensor) -> Tensor:
+        target = inputs[rows, 1:].to(DEVICE)
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1), target.flatten()
+        )
+
+    model.to(DEVICE).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr, weight_decay=weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+    order = _batches(
+        len(inputs), batch_size, torch.Generator().manual_seed(seed)
+    )
+    for _ in progress(range(steps), what):
+        rows = next(order)
+        logits = model(inputs[rows, :-1].to(DEVICE))
+        value = (loss or plain)(logits, rows)
+        optimizer.zero_grad()
+        value.backward()
         optimizer.step()
         schedule.step()
     return model.eval()

@@ -1,8 +1,9 @@
 """The victims that several chapters share, and a body that anybody may have.
 
-The MNIST victim and the public encoder travel with the package, so that every
-machine works with the same models. `MEXUTILS_VICTIM_SEED` puts others in
-their place that are trained anew from the same recipe.
+The MNIST victim, the language model and the public encoder travel with the
+package, so that every machine works with the same models.
+`MEXUTILS_VICTIM_SEED` puts others in their place that are trained anew from
+the same recipes.
 """
 
 import copy
@@ -27,6 +28,7 @@ __all__ = [
     "Victim",
     "embedded",
     "embedded_letters",
+    "embedded_text",
     "fashion_lenet",
     "jitter",
     "letters_encoder",
@@ -35,6 +37,8 @@ __all__ = [
     "packed",
     "retrained",
     "retrained_letters",
+    "retrained_text",
+    "reuters_text",
     "victim_seed",
 ]
 
@@ -64,6 +68,19 @@ LETTERS_ACCURACY = 0.8025
 """The same three for the LeNet that was trained on letters with seed 0.
 
 The accuracy is on `letters_test()`, of 52 classes some of which look alike.
+"""
+
+TEXT_STORIES, TEXT_STEPS, TEXT_BATCH, TEXT_PEAK_LR = 12_000, 3000, 64, 3e-3
+"""The recipe of the language model, on the first stories of Reuters."""
+
+TEXT_WEIGHTS = "reuters_text.npz"
+TEXT_CHECKSUM = (
+    "156ef115b6c1bcf07911a64c3b461083ebf24e52b1ec7a349f07d86fda5fc036"
+)
+TEXT_PERPLEXITY = 53.9580
+"""Its embedded weights, in float16: the recipe with seed 0, run once.
+
+File, SHA-256, and the perplexity on `text_exam`.
 """
 
 
@@ -338,3 +355,86 @@ def _letters_lenet(content: bytes) -> Victim:
     model.load_state_dict(state)
     model.to(memory_format=torch.channels_last)
     return Victim(model.eval(), (1, 28, 28))
+
+
+# --- the language model ----------------------------------------------------
+
+
+def reuters_text() -> models.Transformer:
+    """A language model of Reuters stories, in float64.
+
+    It tells the 2,000 tokens of `datasets.reuters_tokens` apart, and stands
+    on the first 12,000 stories. The embedded one; with
+    `MEXUTILS_VICTIM_SEED` one that is retrained with that seed on first use.
+    """
+    seed = victim_seed()
+    return embedded_text() if seed is None else retrained_text(seed)
+
+
+def embedded_text() -> models.Transformer:
+    """The language model whose weights travel with the package.
+
+    Raises `RuntimeError` with the remedy where its file is absent or
+    damaged.
+    """
+    path = files("mexutils") / "data" / TEXT_WEIGHTS
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != TEXT_CHECKSUM:
+        raise RuntimeError(
+            f"the language model's weights, {TEXT_WEIGHTS} in mexutils/data, "
+            f"are {'damaged' if content else 'absent'}: install mexutils "
+            "anew, or restore the file with "
+            f"git checkout mexutils/data/{TEXT_WEIGHTS}"
+        )
+    return unpacked_text(content)
+
+
+def retrained_text(seed: int) -> models.Transformer:
+    """The language model, trained from the recipe with that seed.
+
+    The seed draws the first weights and the batches. Trained on first use
+    (minutes on one core) and kept in the cache.
+    """
+    mark = datasets.CHECKSUMS["reuters21578.jsonl.gz"]
+    key = key_of(_train_text, seed, mark)
+    content = cached(f"reuters_text-{key}.npz", lambda: _train_text(seed))
+    return unpacked_text(content)
+
+
+def _train_text(seed: int) -> bytes:
+    """The packed weights of a language model of the owner's stories."""
+    tokens = datasets.reuters_tokens(counted=TEXT_STORIES)
+    with torch.random.fork_rng(devices=[]):  # the caller's draws stay his
+        torch.manual_seed(seed)
+        model = models.Transformer(len(tokens.words))
+    training.fit_text(
+        model,
+        windows(tokens.texts[:TEXT_STORIES], model.context + 1),
+        steps=TEXT_STEPS,
+        batch_size=TEXT_BATCH,
+        lr=TEXT_PEAK_LR,
+        weight_decay=WEIGHT_DECAY,
+        seed=seed,
+        what="training reuters_text",
+    )
+    return packed(model.half())
+
+
+def windows(texts, length: int) -> np.ndarray:
+    """The texts, one after the other, cut into rows (n, length) of tokens."""
+    stream = np.concatenate(texts)
+    return stream[: len(stream) // length * length].reshape(-1, length)
+
+
+def text_exam(n: int = 1000) -> np.ndarray:
+    """Windows (n, 17) of the last stories, which no model was taught."""
+    return windows(datasets.reuters_tokens().texts[-3000:], 17)[:n]
+
+
+def unpacked_text(content: bytes) -> models.Transformer:
+    """The language model of packed weights, in float64."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        state = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    model = models.Transformer(*state["out.weight"].shape)
+    model.load_state_dict(state)
+    return model.double().to(training.DEVICE).eval()

@@ -1,6 +1,7 @@
 """The data sets: what they hold, and what an absent one says."""
 
 import os
+import re
 import socket
 from collections import Counter
 from pathlib import Path
@@ -203,6 +204,21 @@ def test_reuters_is_the_published_collection():
     assert topics[:2] == (("cocoa",), ())
 
 
+def test_tokens_are_words_by_frequency():
+    words, texts = datasets.reuters_tokens()
+    assert len(words) == len(set(words)) == 2000
+    assert words[0] == "<other>" and {*words[1:6]} >= {"the", "of", "."}
+    assert len(texts) == 21_578
+    first = datasets.reuters().texts[0].lower()
+    said = [words[i] for i in texts[0]]
+    assert said[:3] == ["<other>", "cocoa", "review"]
+    assert {w for w in said if w.isalpha()} <= set(re.findall("[a-z]+", first))
+    counts = np.bincount(np.concatenate(texts[:12_000]), minlength=2000)
+    assert (np.diff(counts[1:]) <= 0).all() and counts.min() > 0
+    with pytest.raises(ValueError, match="read-only"):
+        texts[0][0] = 1
+
+
 def test_reuters_keeps_its_notice_beside_it():
     folder = Path(datasets.__file__).parent / "data"
     assert (folder / "reuters21578.jsonl.gz").is_file()
@@ -228,7 +244,7 @@ READERS = {
 def test_every_embedded_data_set_has_a_checksum():
     assert set(READERS) <= set(datasets.CHECKSUMS)
     embedded = {path.name for path in DATA.iterdir()}
-    others = {"mnist_lenet.npz", "letters_lenet.npz"}
+    others = {"mnist_lenet.npz", "letters_lenet.npz", "reuters_text.npz"}
     others |= {"reuters21578-NOTICE.txt"}
     assert embedded - others == set(datasets.CHECKSUMS)
 

@@ -671,7 +671,7 @@ def test_the_tool_says_how_the_retrained_victim_differs(
     small_recipe, package, capsys
 ):
     before = (package / "victims.py").read_text()
-    make_victims.main([])
+    make_victims.main(["mnist_lenet", "letters_lenet"])
     said = capsys.readouterr().out
     for what in (
         *("accuracy, embedded", "accuracy, retrained", "same label"),
@@ -693,7 +693,7 @@ def test_a_victim_does_not_differ_from_itself(small_recipe):
 def test_the_tool_embeds_the_retrained_victim_when_told_to(
     small_recipe, package, monkeypatch
 ):
-    make_victims.main(["--write"])
+    make_victims.main(["--write", "mnist_lenet", "letters_lenet"])
     after = runpy.run_path(str(package / "victims.py"))
     assert after["CHECKSUM"] != victims.CHECKSUM
     monkeypatch.setattr(victims, "CHECKSUM", after["CHECKSUM"])
@@ -709,6 +709,121 @@ def test_the_tool_embeds_the_retrained_victim_when_told_to(
     letters = (package / "data" / victims.LETTERS_WEIGHTS).read_bytes()
     digest = hashlib.sha256(letters).hexdigest()
     assert digest == after["LETTERS_CHECKSUM"] != victims.LETTERS_CHECKSUM
+
+
+# --- the language model ----------------------------------------------------
+
+
+@pytest.fixture
+def small_text(own_cache, monkeypatch):
+    """The recipe of the language model on few stories, for four steps."""
+    monkeypatch.setattr(victims, "TEXT_STORIES", 400)
+    monkeypatch.setattr(victims, "TEXT_STEPS", 4)
+    monkeypatch.setattr(victims, "TEXT_BATCH", 8)
+
+
+def perplexity(model):
+    windows = torch.as_tensor(victims.text_exam(), device=training.DEVICE)
+    with torch.no_grad():
+        lp = model(windows[:, :-1]).log_softmax(dim=-1)
+    return float((-lp.gather(-1, windows[:, 1:, None]).mean()).exp())
+
+
+def test_the_language_model_is_as_good_as_recorded(no_seed, monkeypatch):
+    monkeypatch.setattr(training, "fit_text", never)
+    model = victims.reuters_text()
+    assert model.out.weight.dtype == torch.float64 and not model.training
+    assert perplexity(model) == pytest.approx(victims.TEXT_PERPLEXITY, 1e-5)
+    assert victims.TEXT_PERPLEXITY < 60
+    content = victims.packed(model.half())
+    assert hashlib.sha256(content).hexdigest() == victims.TEXT_CHECKSUM
+    assert len(content) < 1_000_000
+
+
+def test_a_language_model_reads_no_later_token():
+    model = victims.embedded_text()
+    tokens = torch.as_tensor(victims.text_exam(5), device=training.DEVICE)
+    with torch.no_grad():
+        whole = model(tokens[:, :16])
+        for t in (1, 7, 15):
+            part = model(tokens[:, :t])
+            torch.testing.assert_close(part, whole[:, :t])
+
+
+def test_the_norm_before_the_last_layer_is_the_one_that_was_asked():
+    x = torch.arange(12).view(2, 6)
+    torch.manual_seed(0)
+    layer = models.Transformer(20, 8, norm="layer").states(x)
+    torch.testing.assert_close(
+        layer.mean(-1), torch.zeros(2, 6), atol=1e-6, rtol=0
+    )
+    rms = models.Transformer(20, 8, norm="rms").states(x)
+    torch.testing.assert_close((rms**2).mean(-1), torch.ones(2, 6))
+    assert rms.mean(-1).abs().max() > 1e-2
+
+
+def test_the_language_model_is_retrained_once(
+    small_text, own_cache, monkeypatch
+):
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", "1")
+    first = weights(victims.reuters_text())
+    monkeypatch.setenv("MEXUTILS_VICTIM_SEED", "2")
+    other = weights(victims.reuters_text())
+    assert len(kept(own_cache)) == 2
+    assert not torch.equal(first, other)
+    assert torch.equal(other, weights(victims.reuters_text()))
+    assert len(kept(own_cache)) == 2
+
+
+def test_damaged_weights_of_the_language_model_are_refused(
+    no_seed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(victims, "files", lambda _: tmp_path)
+    with pytest.raises(RuntimeError, match="absent.*install mexutils anew"):
+        victims.reuters_text()
+
+
+def test_the_tool_embeds_a_retrained_language_model(
+    small_text, package, monkeypatch, capsys
+):
+    make_victims.main(["--write", "reuters_text"])
+    said = capsys.readouterr().out
+    assert re.search(r"perplexity, retrained +\d+\.\d{4}\n", said)
+    after = runpy.run_path(str(package / "victims.py"))
+    data = package / "data" / victims.TEXT_WEIGHTS
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+    assert digest == after["TEXT_CHECKSUM"] != victims.TEXT_CHECKSUM
+    assert after["CHECKSUM"] == victims.CHECKSUM
+    new = victims.unpacked_text(data.read_bytes())
+    assert after["TEXT_PERPLEXITY"] == pytest.approx(perplexity(new), 1e-4)
+
+
+def test_the_tool_knows_its_victims(package):
+    with pytest.raises(SystemExit):
+        make_victims.main(["lenet"])
+
+
+def test_text_is_learnt_by_the_default_loss_and_by_another():
+    windows = np.tile(np.arange(9) % 3, (40, 1))
+    torch.manual_seed(0)
+    model = models.Transformer(3, 8)
+    training.fit_text(model, windows, steps=60, batch_size=8, lr=1e-2)
+    guess = model(torch.as_tensor(windows[:1, :-1], device=training.DEVICE))
+    assert (guess.argmax(-1).cpu().numpy() == windows[:1, 1:]).all()
+    rows = []
+
+    def loss(logits, numbers):
+        rows.append(numbers)
+        return logits.square().mean()
+
+    training.fit_text(model, windows, loss=loss, steps=5, batch_size=8)
+    assert len(torch.cat(rows).unique()) == 40
+
+
+@pytest.mark.parametrize("bad", [np.zeros((3, 1), int), np.zeros(4, int)])
+def test_windows_are_rows_of_two_tokens_or_more(bad):
+    with pytest.raises(ValueError, match="windows must be rows"):
+        training.fit_text(models.Transformer(3, 8), bad)
 
 
 # --- the distortions ------------------------------------------------------
