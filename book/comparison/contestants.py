@@ -43,7 +43,9 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
 
 # %% tags=["hide-input"]
 import hashlib
+import pickle
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -67,7 +69,9 @@ from mexutils import (
     training,
     victims,
 )
+from mexutils.cache import cache_dir, cached, writable
 from mexutils.clients import LabelAndConfidence
+from mexutils.keys import key_of
 from mexutils.sweep import Cell
 
 plotting.use_style()
@@ -85,6 +89,7 @@ BDPL = load_chapter("defenses/bdpl")
 DETECT = load_chapter("defenses/prada_detection")
 WARN = load_chapter("defenses/extraction_warning")
 SIBLINGS = load_chapter("defenses/forgotten_siblings")
+MODELGUARD = load_chapter("frontier/model_guard")
 
 # %% [markdown]
 # The knobs: which secrets and which draw, and the queries of an attack on
@@ -315,6 +320,25 @@ class Heard:
         return hash(self.digest)
 
 
+def kept(function, *arguments):
+    """What the function returned for equal arguments before, if it did.
+
+    On disk, so that other processes need not compute it again.
+    """
+    writable(cache_dir() / "contestants")
+    key = f"{_code_key(function)}-{key_of(*arguments)}"
+    return pickle.loads(
+        cached(
+            f"contestants/{key}", lambda: pickle.dumps(function(*arguments))
+        )
+    )
+
+
+@cache
+def _code_key(function):
+    return key_of(function)
+
+
 # %% [markdown]
 # On pictures everybody learns alike, whether it could finish or was stopped:
 # by KnockoffNets' network, trained four times as long as its chapter's short
@@ -507,13 +531,58 @@ def layered(owner, delta, seed):
 
 
 # %% [markdown]
+# [ModelGuard](../frontier/model_guard.ipynb)'s chapter has four more: its two
+# guards, gradient redirection from an untrained network, and adaptive
+# misinformation for pictures.
+# ModelGuard-S may stay nearer than it is allowed, since it tells sure answers
+# as they are.
+# Misinformation hardly moves a benign answer, so that it is set as labels are:
+# it may lie to every fiftieth benign row.
+
+
+# %% tags=["hide-input"]
+def uncertain(owner, epsilon, seed):
+    """ModelGuard-W."""
+    return MODELGUARD.ModelGuardW(epsilon)
+
+
+def quantised(owner, epsilon, seed):
+    """ModelGuard-S."""
+    return MODELGUARD.ModelGuardS(epsilon, seed=seed)
+
+
+def redirected(owner, epsilon, seed):
+    """Gradient redirection against the step of an untrained network."""
+    secret = surrogate(seed, owner.exam.shape[1:], owner.classes)
+    gains = MODELGUARD.opposing
+    return MODELGUARD.GradientRedirection(secret, gains, epsilon)
+
+
+def misinformation(owner, seed):
+    """Adaptive misinformation; its networks are the owner's for all draws."""
+    return {"defenses": [misled(owner)]}
+
+
+@lru_cache(maxsize=4)
+def misled(owner):
+    """The defense with its two networks, trained once."""
+    rows, share = owner.mine[:6000], DISTANCE["labels"] / 2
+    labels = owner.predict(rows).argmax(axis=1)
+    digits = datasets.Sample(rows, labels)
+    return kept(MODELGUARD.misinformation, owner.model, digits, 0, share)
+
+
+# %% [markdown]
 # How strong each of them may be on the digits, and what an answer then looks
 # like:
 
 # %%
 digits = owners["image"]
 x, p = digits.held[:1], digits.predict(digits.held[:1])
-for make, strongest in ((noise, 1.0), (bent, 1.0), (poisoned, 2.0)):
+for make, strongest in (
+    *((noise, 1.0), (bent, 1.0), (poisoned, 2.0)),
+    *((uncertain, 2.0), (quantised, 2.0), (redirected, 2.0)),
+):
     found = strength(digits, seed, make, strongest, False)
     told = make(digits, found, seed)(x, p)
     print(f"{make.__name__} {found:.3f}:", told[0].round(2))
@@ -557,12 +626,14 @@ def watched(make, suspicion, owner, seed):
 
 
 # %% [markdown]
-# The three monitors of the book are
-# [PRADA](../defenses/prada_detection.ipynb)'s detector,
-# [extraction warning](../defenses/extraction_warning.ipynb) and
+# The monitors of the book are
+# [PRADA](../defenses/prada_detection.ipynb)'s detector and that chapter's
+# second watch, [extraction warning](../defenses/extraction_warning.ipynb) and
 # [forgotten siblings](../defenses/forgotten_siblings.ipynb); the last two read
 # the leaves of a tree.
-# Each is a maker, and a measure of suspicion from 0 to 1.
+# Each is a maker, and a measure of suspicion from 0 to 1; only the second
+# watch, which bets that rows are hard, has its rate from a theorem and needs
+# no streams.
 
 
 # %% tags=["hide-input"]
@@ -630,6 +701,29 @@ def siblings_suspicion(owner):
     return highest
 
 
+def hard_rows(owner, seed):
+    """The second watch of pictures: a bet that a client's rows are hard."""
+    return {"monitors": [DETECT.Wager(*bettor(owner), FALSE_ALARMS)]}
+
+
+@lru_cache(maxsize=4)
+def bettor(owner):
+    """The checkpoints, what is hard, and how often: made once."""
+    return kept(hard_from, owner.model, owner.mine[:15_000], 10_000)
+
+
+def hard_from(model, x, n):
+    """Checkpoints of a training on n of the rows x; the others say the rest.
+
+    Returns them with the two numbers of `hard_share`.
+    """
+    labels = training.predict_proba(model, x).argmax(axis=1)
+    networks = DETECT.checkpoints(x[:n], labels[:n], 0)
+    found = DETECT.hardness(networks, x[n:], labels[n:])
+    counts = np.bincount(found, minlength=len(networks) + 1)
+    return networks, *DETECT.hard_share(counts)
+
+
 # %% [markdown]
 # Their thresholds on the smallest of the victims, a tree, and how suspicious
 # rows look that were drawn uniformly:
@@ -675,7 +769,8 @@ def natural_letters(customer, known, seed, budget):
 
 
 # %% [markdown]
-# Its adaptive policy, and PRADA's attack:
+# Its adaptive policy, and PRADA's attack, with a fixed step and with a random
+# one:
 
 
 # %%
@@ -698,14 +793,43 @@ def prada_attack(customer, known, seed, budget, rule="T-RND FGSM"):
     PRADA.prada_attack(customer, few, budget, rule=rule, seed=seed)
 
 
+def random_steps(customer, known, seed, budget):
+    """The same with a step of its own for each child."""
+    rule = DETECT.random_step
+    prada_attack(customer, known, seed, budget, rule)
+
+
 # %% [markdown]
-# The ways of asking for tables are folded away: rows like those of the pool
-# and as many uniform ones; StealML's equations, adaptive retraining and
-# paths; StealClassifier.
-# So is the `Reader` that will stand between an attack and its customer.
+# Folded away are two more for pictures: rows that are easy, and a copy that
+# sifts what it learns from by what the natural pictures taught it.
+# So are those for tables: rows like those of the pool and as many uniform
+# ones; StealML's equations, adaptive retraining and paths; StealClassifier;
+# the edges of BDPL's zone; paths with rows from the middle of a leaf between.
+# And so is the `Reader` that will stand between an attack and its customer.
 
 
 # %% tags=["hide-input"]
+def easy_rows(customer, known, seed, budget):
+    """The natural pictures, and bent ones that a first copy is sure of."""
+    DETECT.easy_rows(customer, known.natural[:budget], budget, seed)
+
+
+def sifted_letters(customer, known, seed, budget, rounds=2):
+    """Natural pictures and letters; a copy learns from what fits.
+
+    What fits is what a copy of the natural pictures would have answered too,
+    and then once more.
+    """
+    natural_letters(customer, known, seed, budget)
+    rows, heard = customer.transfer_set()
+    trusted = np.arange(len(rows)) < len(known.natural)
+    fits, labels = trusted, metrics.labels_of(heard)
+    for _ in range(rounds):
+        copy = known.learn(rows[fits], heard[fits], seed)
+        fits = trusted | (copy(rows) == labels)
+    return known.learn(rows[fits], heard[fits], seed)
+
+
 def own_rows(known, n, seed):
     """n rows: half of them around those of the pool, half uniform."""
     rng = np.random.default_rng(seed)
@@ -740,10 +864,26 @@ def solving(customer, known, seed, budget):
 def retraining(customer, known, seed, budget):
     """StealML's adaptive retraining of the victim's kind, from labels."""
     d = known.pool.shape[1]
-    model = BYLABEL.retrain_adaptive(
-        customer, d, budget, known.by_labels, seed
-    )
+    with warnings.catch_warnings():
+        # behind a defense uniform rows may all hear one label: the copy is a
+        # constant then, and its score says so
+        warnings.filterwarnings("ignore", ".* all have the label ")
+        model = BYLABEL.retrain_adaptive(
+            customer, d, budget, known.by_labels, seed
+        )
     return model.predict
+
+
+def zone_edges(customer, known, seed, budget):
+    """A linear victim of two classes, by the edges of BDPL's zone."""
+    api, d = Labels(customer), known.pool.shape[1]
+    try:
+        plane = BDPL.steal_by_edges(api, d, seed)
+    except BudgetExceeded:
+        raise
+    except RuntimeError:  # no two edges that are parallel
+        return None
+    return lambda x: BDPL.labels_of_plane(plane, x)
 
 
 def steal_classifier(customer, known, seed, budget):
@@ -758,6 +898,33 @@ def path_finding(customer, known, seed, budget):
     ends = np.ones(known.pool.shape[1])
     named = LabelAndConfidence(customer.query, MOST_CLASSES)
     boxes = PATHS.tree_bottom_up(named, -ends, ends, 0.01)
+    return lambda x: np.maximum(0, PATHS.predict_boxes(boxes, x))
+
+
+class WithMiddles:
+    """Names leaves, and sends after each row one from the leaf's middle."""
+
+    def __init__(self, named, seed):
+        self.named, self.middles = named, SIBLINGS.Middles(1, seed)
+
+    def query(self, x, known=None):
+        """What the leaves of the rows x are named by, (n, 2)."""
+        heard = self.named.query(x, known)
+        leaves = map(tuple, heard.tolist())
+        more = [self.middles(*pair) for pair in zip(x, leaves, strict=True)]
+        more = np.concatenate(more)
+        if len(more):
+            self.named.query(more)
+        return heard
+
+
+def covered_paths(customer, known, seed, budget):
+    """Path finding with covers, from the middle of a leaf."""
+    ends = np.ones(known.pool.shape[1])
+    named = LabelAndConfidence(customer.query, MOST_CLASSES)
+    thief = WithMiddles(named, seed)
+    start = SIBLINGS.centred(thief, 0 * ends, -ends, ends)
+    boxes = PATHS.tree_bottom_up(thief, -ends, ends, 0.01, start=start)
     return lambda x: np.maximum(0, PATHS.predict_boxes(boxes, x))
 
 
@@ -912,6 +1079,17 @@ def walked_back(heard, settings):
 
 
 # %% [markdown]
+# The closed forms of ModelGuard-W and of redirection are their chapter's.
+
+
+# %%
+def undone(undo, heard, settings):
+    """The answers before a defense whose inverse takes its distance."""
+    (defense,) = settings["defenses"]
+    return undo(heard, defense.epsilon)
+
+
+# %% [markdown]
 # On the digits, behind MAD-argmax: how far are the answers from the truth
 # before they are read, and after?
 
@@ -931,7 +1109,8 @@ print(f"as told: {off[0]:.3f}, walked back: {off[1]:.3f}")
 # Between it and the attack stands the reading: whatever an attack asks, it
 # hears what the reading makes of the answers, and the learner learns from
 # the same.
-# Two attackers who have heard the same learn the same; so it is learnt once.
+# Two attackers who have heard the same learn the same; so it is learnt once,
+# and what the copy answers is kept for other meetings.
 
 
 # %% [markdown]
@@ -986,8 +1165,13 @@ def meet(
 @lru_cache(maxsize=32)
 def learnt(owner, heard, seed):
     """The labels that a copy of what was heard gives to the exam."""
-    copy = owner.known.learn(heard.rows, heard.answers, seed)
-    return copy(owner.exam)
+    told = heard.rows, heard.answers, seed, owner.exam
+    return kept(labels_by, owner.known.learn, *told)
+
+
+def labels_by(learn, rows, answers, seed, exam):
+    """The labels that a learner's copy gives to an exam."""
+    return learn(rows, answers, seed)(exam)
 
 
 def attacked(ask, reader, owner, seed, budget):
@@ -1034,8 +1218,9 @@ class Guard:
     exact: what it answers is true. keeps_labels: it changes no label. noisy:
     rows that are nearly one are lied to independently. blind: its lie depends
     on the answer alone, by a rule and a coin. inverse: `(heard, settings)` to
-    the answers before it, or None. tuned: it lies as far as is allowed.
-    chapter: where it comes from.
+    the answers before it, or None. zone: it lies where labels change, and
+    nowhere else. estranged: it lies to rows unlike the owner's, and hardly to
+    others. tuned: it lies as far as is allowed. chapter: where it comes from.
     """
 
     make: Callable
@@ -1047,6 +1232,8 @@ class Guard:
     noisy: bool = False
     blind: bool = False
     inverse: Callable | None = None
+    zone: bool = False
+    estranged: bool = False
     tuned: bool = False
     chapter: str = ""
 
@@ -1084,6 +1271,7 @@ ARGMAX = partial(poisoned, keep_label=True)
 TRUE = {"exact": True, "keeps_labels": True}
 BENT = "defenses/deceptive_perturbations"
 MADS = "defenses/prediction_poisoning"
+GUARDED = "frontier/model_guard"
 
 
 def sigmoid_and_prada(owner, seed):
@@ -1129,10 +1317,40 @@ GUARDS = {
         tuned=True,
         answers="label",
         noisy=True,
+        zone=True,
         chapter="defenses/bdpl",
+    ),
+    "ModelGuard-W": Guard(
+        partial(at_distance, uncertain, 2.0, False),
+        tuned=True,
+        keeps_labels=True,
+        blind=True,
+        inverse=partial(undone, MODELGUARD.undo_guard),
+        chapter=GUARDED,
+    ),
+    "ModelGuard-S": Guard(
+        partial(at_distance, quantised, 2.0, False),
+        keeps_labels=True,
+        chapter=GUARDED,
+    ),
+    "GRAD²": Guard(
+        partial(at_distance, redirected, 2.0, False),
+        tuned=True,
+        inverse=partial(undone, MODELGUARD.undo_redirection),
+        chapter=GUARDED,
+    ),
+    "misinformation": Guard(
+        misinformation, kinds=("image",), estranged=True, chapter=GUARDED
     ),
     "PRADA": Guard(
         partial(watched, prada, prada_suspicion),
+        watches=True,
+        chapter="defenses/prada_detection",
+        **TRUE,
+    ),
+    "second watch": Guard(
+        hard_rows,
+        kinds=("image",),
         watches=True,
         chapter="defenses/prada_detection",
         **TRUE,
@@ -1175,6 +1393,8 @@ FACETS = {
     "invertible": lambda guard: guard.inverse is not None,
     "blind": lambda guard: guard.blind,
     "watched": lambda guard: guard.watches,
+    "zoned": lambda guard: guard.zone,
+    "estranged": lambda guard: guard.estranged,
 }
 
 # %% [markdown]
@@ -1188,6 +1408,8 @@ WORDS = {
     "invertible": "no inverse is known",
     "blind": "the lie is no rule of the answer alone",
     "watched": "nobody watches",
+    "zoned": "there is no zone with an edge",
+    "estranged": "strangers are told what others are",
 }
 """Why a row is left out where a facet is missing."""
 
@@ -1231,6 +1453,21 @@ ASKING = {
         "kinds": ("image",),
         "only_if": ("watched",),
     },
+    "PRADA, random step": {
+        "run": random_steps,
+        "kinds": ("image",),
+        "only_if": ("watched",),
+    },
+    "easy rows": {
+        "run": easy_rows,
+        "kinds": ("image",),
+        "only_if": ("watched",),
+    },
+    "sifted letters": {
+        "run": sifted_letters,
+        "kinds": ("image",),
+        "only_if": ("estranged",),
+    },
     "pool rows": {"run": pool_rows, "kinds": TABLES},
     "equation solving": {
         "run": solving,
@@ -1248,7 +1485,19 @@ ASKING = {
         "needs": "labels",
         "classes": 2,
     },
+    "edges of the zone": {
+        "run": zone_edges,
+        "kinds": ("softmax",),
+        "needs": "labels",
+        "classes": 2,
+        "only_if": ("zoned",),
+    },
     "path finding": {"run": path_finding, "kinds": ("tree",)},
+    "paths with middles": {
+        "run": covered_paths,
+        "kinds": ("tree",),
+        "only_if": ("watched",),
+    },
 }
 READINGS = {
     "": {},
@@ -1405,6 +1654,8 @@ def tried(guard, owner, seed=0, n=200):
         "tuned": not guard.tuned or _as_far(guard, owner, settings),
         "noisy": not guard.noisy or _differ(settings, owner, x),
         "blind": not guard.blind or _by_the_answer(settings, own),
+        "zone": not guard.zone or _at_the_edge(shares, own),
+        "estranged": not guard.estranged or _to_strangers(settings, owner),
     }
     wrong = [name for name, holds in found.items() if not holds]
     if wrong:
@@ -1445,6 +1696,23 @@ def _by_the_answer(settings, own):
     return True
 
 
+def _at_the_edge(shares, own):
+    """Whether only labels change that were not sure."""
+    lied = shares.argmax(axis=1) != own.argmax(axis=1)
+    sure = own.max(axis=1) > np.median(own.max(axis=1))
+    return not (lied & sure).any()
+
+
+def _to_strangers(settings, owner):
+    """Whether rows of the attacker's pool are lied to far more than others."""
+    api = PredictionAPI(owner.predict, **settings)
+    far = [
+        np.abs(api.query(x) - owner.predict(x)).sum(axis=1).mean()
+        for x in (owner.held[:200], owner.known.pool[:200])
+    ]
+    return 5 * far[0] < far[1]
+
+
 # %% [markdown]
 # All guards on the two smallest owners, and one that lies about itself:
 
@@ -1483,7 +1751,7 @@ claims.add(
     low=8,
 )
 claims.add("MAD-argmax: L1 after the walk back", off[1], high=0.15)
-claims.add("guards tried", len(held), low=22, high=22)
+claims.add("guards tried", len(held), low=28, high=28)
 claims.check()
 
 # %% [markdown]

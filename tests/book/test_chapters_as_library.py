@@ -245,7 +245,8 @@ def test_functions_use_only_names_that_a_loaded_chapter_has(chapter):
 FLOORS = [
     *("", "attacks/", "defenses/"),
     "defenses/prediction_poisoning",  # it looks at an earlier one beside it
-    ("comparison/", "frontier/"),
+    "frontier/",
+    "comparison/",
     ("comparison/defense_comparison", "comparison/arena"),
 ]
 
