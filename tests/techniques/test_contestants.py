@@ -230,7 +230,10 @@ def test_a_weak_perturbation_is_taken_at_its_strongest():
     assert np.allclose(defense(None, np.zeros((1, 2))), [[0.004, -0.004]])
 
 
-def test_the_threshold_is_one_that_few_benign_streams_pass():
+def test_the_threshold_is_one_that_few_benign_streams_pass(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MEXUTILS_CACHE", str(tmp_path))
     owner, streams = cancer(0), []
 
     def suspicion(owner):
@@ -240,7 +243,7 @@ def test_the_threshold_is_one_that_few_benign_streams_pass():
 
         return worst
 
-    limit = chapter.threshold(owner, 0, suspicion, streams=40)
+    limit = chapter.threshold(owner, suspicion, streams=40)
     assert len(streams) == 40
     assert limit == pytest.approx(0.39)  # one of forty is above
     # few rows: drawn again, moved, from those that were put aside
@@ -267,7 +270,7 @@ def test_no_row_sets_a_defense_and_tells_of_its_false_alarms():
 
 def test_prada_alarms_below_what_benign_streams_reach():
     owner = cancer(0)
-    limit = chapter.threshold(owner, 0, chapter.prada_suspicion)
+    limit = chapter.threshold(owner, chapter.prada_suspicion)
     monitor = chapter.prada(owner, limit)
     assert monitor.delta == pytest.approx(1 - limit)
 
