@@ -43,7 +43,6 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
 
 # %% tags=["hide-input"]
 import hashlib
-import pickle
 import time
 import warnings
 from collections.abc import Callable
@@ -69,9 +68,8 @@ from mexutils import (
     training,
     victims,
 )
-from mexutils.cache import cache_dir, cached, writable
 from mexutils.clients import LabelAndConfidence
-from mexutils.keys import key_of
+from mexutils.memo import kept
 from mexutils.sweep import Cell
 
 plotting.use_style()
@@ -327,37 +325,6 @@ class Heard:
         return hash(self.digest)
 
 
-def kept(function, *arguments):
-    """What the function returned for equal arguments before, if it did.
-
-    On disk, so that other processes need not compute it again.
-    """
-    writable(cache_dir() / "contestants")
-    known = [_code(a) if callable(a) else a for a in (function, *arguments)]
-    return pickle.loads(
-        cached(
-            f"contestants/{key_of(*known)}",
-            lambda: pickle.dumps(function(*arguments)),
-        )
-    )
-
-
-@lru_cache(maxsize=500)
-def _code(function):
-    return key_of(function)
-
-
-def of_owner(function, owner, *arguments):
-    """`function(owner, *arguments)`, kept where it is known who it is."""
-    if not owner.made:
-        return function(owner, *arguments)
-    return kept(_of_made, function, *owner.made, *arguments)
-
-
-def _of_made(function, make, how, *arguments):
-    return function(make(*how), *arguments)
-
-
 # %% [markdown]
 # On pictures everybody learns alike, whether it could finish or was stopped:
 # by KnockoffNets' network, trained four times as long as its chapter's short
@@ -485,6 +452,17 @@ distance(lambda x, p: p.round(1), owners["softmax"], False).round(3)
 
 
 # %%
+def of_owner(function, owner, *arguments):
+    """`function(owner, *arguments)`, kept where it is known who it is."""
+    if not owner.made:
+        return function(owner, *arguments)
+    return kept(_of_made, function, *owner.made, *arguments)
+
+
+def _of_made(function, make, how, *arguments):
+    return function(make(*how), *arguments)
+
+
 @lru_cache(maxsize=50)
 def strength(owner, seed, make, strongest, lies_in_labels, rounds=9):
     """The strength at which a perturbation moves answers as far as allowed.
@@ -538,11 +516,6 @@ def poisoned(owner, epsilon, seed, keep_label=False):
     return POISON.MAD(secret, epsilon, keep_label=keep_label)
 
 
-# %% [markdown]
-# BDPL:
-
-
-# %%
 def layered(owner, delta, seed):
     """BDPL of half-width delta."""
     directions = BDPL.axes
@@ -564,7 +537,7 @@ def layered(owner, delta, seed):
 # it may lie to every fiftieth benign row.
 
 
-# %% tags=["hide-input"]
+# %%
 def uncertain(owner, epsilon, seed):
     """ModelGuard-W."""
     return MODELGUARD.ModelGuardW(epsilon)
@@ -921,6 +894,11 @@ def steal_classifier(customer, known, seed, budget):
     return CLASSIFIER.steal(api, rows, budget, net, seed).labels
 
 
+# %% [markdown]
+# The rest of them:
+
+
+# %% tags=["hide-input"]
 def path_finding(customer, known, seed, budget):
     """StealML's path finding; the answer itself is the name of a leaf."""
     ends = np.ones(known.pool.shape[1])
@@ -1008,6 +986,8 @@ for settings in ({}, {"decimals": 1}):
 #
 # A reading is made before the attack, by who knows how the defense is set and
 # rehearses it with a secret of his own, and turns answers into answers.
+# There are the answers as they are and their labels, the mean of rows that are
+# nearly one, and the inverse of a defense that has one.
 
 
 # %%
@@ -1021,11 +1001,6 @@ def by_label(rehearse, seed, inverse):
     return metrics.labels_of
 
 
-# %% [markdown]
-# Two readings more: the mean of rows that are nearly one, and the inverse of
-# a defense that has one.
-
-# %%
 TIMES = 4
 """How often each row is asked, slightly moved, to be averaged."""
 
@@ -1101,6 +1076,7 @@ def partial_bayes(rehearse, seed, inverse, size=5000, k=10):
 # For a corner $v$ that keeps the label,
 # $a = \epsilon / (\epsilon + \lVert q - v \rVert_1)$ and
 # $p = (q - a v) / (1 - a)$.
+# The closed forms of ModelGuard-W and of redirection are their chapter's.
 
 
 # %%
@@ -1111,11 +1087,6 @@ def walked_back(heard, settings):
     return POISON.recover(heard, mad.epsilon, **how)
 
 
-# %% [markdown]
-# The closed forms of ModelGuard-W and of redirection are their chapter's.
-
-
-# %%
 def undone(undo, heard, settings):
     """The answers before a defense whose inverse takes its distance."""
     (defense,) = settings["defenses"]
@@ -1284,9 +1255,8 @@ class Guard:
 # one for the reverse sigmoid:
 #
 # ```python
-# "reverse sigmoid": Guard(
-#     partial(at_distance, bent, 1.0, False),
-#     tuned=True, keeps_labels=True, blind=True,
+# "reverse sigmoid": lying(
+#     bent, 1.0, keeps_labels=True, blind=True,
 #     chapter="defenses/deceptive_perturbations",
 # ),
 # ```
@@ -1304,7 +1274,22 @@ ARGMAX = partial(poisoned, keep_label=True)
 TRUE = {"exact": True, "keeps_labels": True}
 BENT = "defenses/deceptive_perturbations"
 MADS = "defenses/prediction_poisoning"
-GUARDED = "frontier/model_guard"
+ZONE, GUARDED = "defenses/bdpl", "frontier/model_guard"
+SEEN, SIBLING = "defenses/prada_detection", "defenses/forgotten_siblings"
+WARNED = "defenses/extraction_warning"
+FAITHFUL = {"keeps_labels": True}
+
+
+def lying(make, strongest, in_labels=False, tuned=True, **facets):
+    """A guard that lies as far as it may; see `at_distance`."""
+    how = partial(at_distance, make, strongest, in_labels)
+    return Guard(how, tuned=tuned, **facets)
+
+
+def watching(make, chapter, *kinds):
+    """A guard that tells the truth and has a monitor."""
+    kinds = kinds or tuple(KINDS)
+    return Guard(make, kinds, watches=True, chapter=chapter, **TRUE)
 
 
 def sigmoid_and_prada(owner, seed):
@@ -1313,94 +1298,50 @@ def sigmoid_and_prada(owner, seed):
     return settings | watched(prada, prada_suspicion, owner, seed)
 
 
-# The columns of the arena, by name.
 GUARDS = {
     "none": Guard(undefended, **TRUE),
     "labels only": Guard(labels_only, answers="label", **TRUE),
     "rounding": Guard(rounding, blind=True),
-    "Gaussian noise": Guard(
-        partial(at_distance, noise, 1.0, False),
-        tuned=True,
-        noisy=True,
-        blind=True,
-        chapter=BENT,
+    "Gaussian noise": lying(noise, 1.0, noisy=True, blind=True, chapter=BENT),
+    "reverse sigmoid": lying(bent, 1.0, blind=True, chapter=BENT, **FAITHFUL),
+    "MAD": lying(poisoned, 2.0, inverse=walked_back, chapter=MADS),
+    "MAD-argmax": lying(
+        ARGMAX, 2.0, inverse=walked_back, chapter=MADS, **FAITHFUL
     ),
-    "reverse sigmoid": Guard(
-        partial(at_distance, bent, 1.0, False),
-        tuned=True,
-        keeps_labels=True,
-        blind=True,
-        chapter=BENT,
-    ),
-    "MAD": Guard(
-        partial(at_distance, poisoned, 2.0, False),
-        tuned=True,
-        inverse=walked_back,
-        chapter=MADS,
-    ),
-    "MAD-argmax": Guard(
-        partial(at_distance, ARGMAX, 2.0, False),
-        tuned=True,
-        keeps_labels=True,
-        inverse=walked_back,
-        chapter=MADS,
-    ),
-    "BDPL": Guard(
-        partial(at_distance, layered, 4.0, True),
-        tuned=True,
+    "BDPL": lying(
+        layered,
+        4.0,
+        True,
         answers="label",
         noisy=True,
         zone=True,
-        chapter="defenses/bdpl",
+        chapter=ZONE,
     ),
-    "ModelGuard-W": Guard(
-        partial(at_distance, uncertain, 2.0, False),
-        tuned=True,
-        keeps_labels=True,
+    "ModelGuard-W": lying(
+        *(uncertain, 2.0),
+        **FAITHFUL,
         blind=True,
         inverse=partial(undone, MODELGUARD.undo_guard),
         chapter=GUARDED,
     ),
-    "ModelGuard-S": Guard(
-        partial(at_distance, quantised, 2.0, False),
-        keeps_labels=True,
-        chapter=GUARDED,
+    "ModelGuard-S": lying(
+        quantised, 2.0, tuned=False, chapter=GUARDED, **FAITHFUL
     ),
-    "GRAD²": Guard(
-        partial(at_distance, redirected, 2.0, False),
-        tuned=True,
+    "GRAD²": lying(
+        *(redirected, 2.0),
         inverse=partial(undone, MODELGUARD.undo_redirection),
         chapter=GUARDED,
     ),
     "misinformation": Guard(
         misinformation, kinds=("image",), estranged=True, chapter=GUARDED
     ),
-    "PRADA": Guard(
-        partial(watched, prada, prada_suspicion),
-        watches=True,
-        chapter="defenses/prada_detection",
-        **TRUE,
+    "PRADA": watching(partial(watched, prada, prada_suspicion), SEEN),
+    "second watch": watching(hard_rows, SEEN, "image"),
+    "Extraction Warning": watching(
+        partial(watched, warning, warning_suspicion), WARNED, "tree"
     ),
-    "second watch": Guard(
-        hard_rows,
-        kinds=("image",),
-        watches=True,
-        chapter="defenses/prada_detection",
-        **TRUE,
-    ),
-    "Extraction Warning": Guard(
-        partial(watched, warning, warning_suspicion),
-        kinds=("tree",),
-        watches=True,
-        chapter="defenses/extraction_warning",
-        **TRUE,
-    ),
-    "Forgotten Siblings": Guard(
-        partial(watched, siblings, siblings_suspicion),
-        kinds=("tree",),
-        watches=True,
-        chapter="defenses/forgotten_siblings",
-        **TRUE,
+    "Forgotten Siblings": watching(
+        partial(watched, siblings, siblings_suspicion), SIBLING, "tree"
     ),
     "sigmoid + PRADA": Guard(
         sigmoid_and_prada,
@@ -1410,8 +1351,8 @@ GUARDS = {
         chapter=BENT,
     ),
 }
-watching = sum(guard.watches for guard in GUARDS.values())
-print(f"{len(GUARDS)} defenses, {watching} of them with a monitor")
+monitors = sum(guard.watches for guard in GUARDS.values())
+print(f"{len(GUARDS)} defenses, {monitors} of them with a monitor")
 
 # %% [markdown]
 # An attacker is a row: what it asks, how it reads, how many names it has.
@@ -1426,6 +1367,7 @@ FACETS = {
     "invertible": lambda guard: guard.inverse is not None,
     "blind": lambda guard: guard.blind,
     "watched": lambda guard: guard.watches,
+    "leaves": lambda guard: guard.watches and guard.kinds == ("tree",),
     "zoned": lambda guard: guard.zone,
     "estranged": lambda guard: guard.estranged,
 }
@@ -1441,6 +1383,7 @@ WORDS = {
     "invertible": "no inverse is known",
     "blind": "the lie is no rule of the answer alone",
     "watched": "nobody watches",
+    "leaves": "nobody looks at leaves",
     "zoned": "there is no zone with an edge",
     "estranged": "strangers are told what others are",
 }
@@ -1478,59 +1421,31 @@ ACCOUNTS = 16
 """Over so many names an attack is split."""
 
 TABLES = ("softmax", "tree")
+
+
+def asks(run, *kinds, **facets):
+    """A way of asking, with its facets."""
+    return {"run": run, "kinds": kinds} | facets
+
+
 ASKING = {
-    "natural + letters": {"run": natural_letters, "kinds": ("image",)},
-    "natural + adaptive": {"run": natural_adaptive, "kinds": ("image",)},
-    "PRADA's attack": {
-        "run": prada_attack,
-        "kinds": ("image",),
-        "only_if": ("watched",),
-    },
-    "PRADA, random step": {
-        "run": random_steps,
-        "kinds": ("image",),
-        "only_if": ("watched",),
-    },
-    "easy rows": {
-        "run": easy_rows,
-        "kinds": ("image",),
-        "only_if": ("watched",),
-    },
-    "sifted letters": {
-        "run": sifted_letters,
-        "kinds": ("image",),
-        "only_if": ("estranged",),
-    },
-    "pool rows": {"run": pool_rows, "kinds": TABLES},
-    "equation solving": {
-        "run": solving,
-        "kinds": ("softmax",),
-        "needs": "probabilities",
-    },
-    "adaptive retraining": {
-        "run": retraining,
-        "kinds": ("softmax",),
-        "needs": "labels",
-    },
-    "StealClassifier": {
-        "run": steal_classifier,
-        "kinds": ("softmax",),
-        "needs": "labels",
-        "classes": 2,
-    },
-    "edges of the zone": {
-        "run": zone_edges,
-        "kinds": ("softmax",),
-        "needs": "labels",
-        "classes": 2,
-        "only_if": ("zoned",),
-    },
-    "path finding": {"run": path_finding, "kinds": ("tree",)},
-    "paths with middles": {
-        "run": covered_paths,
-        "kinds": ("tree",),
-        "only_if": ("watched",),
-    },
+    "natural + letters": asks(natural_letters, "image"),
+    "natural + adaptive": asks(natural_adaptive, "image"),
+    "PRADA's attack": asks(prada_attack, "image", only_if=("watched",)),
+    "PRADA, random step": asks(random_steps, "image", only_if=("watched",)),
+    "easy rows": asks(easy_rows, "image", only_if=("watched",)),
+    "sifted letters": asks(sifted_letters, "image", only_if=("estranged",)),
+    "pool rows": asks(pool_rows, *TABLES),
+    "equation solving": asks(solving, "softmax", needs="probabilities"),
+    "adaptive retraining": asks(retraining, "softmax", needs="labels"),
+    "StealClassifier": asks(
+        steal_classifier, "softmax", needs="labels", classes=2
+    ),
+    "edges of the zone": asks(
+        zone_edges, "softmax", needs="labels", classes=2, only_if=("zoned",)
+    ),
+    "path finding": asks(path_finding, "tree"),
+    "paths with middles": asks(covered_paths, "tree", only_if=("leaves",)),
 }
 READINGS = {
     "": {},
@@ -1774,7 +1689,7 @@ except ValueError as error:
 #
 # No paper has these facets; what is claimed is what they promise.
 
-# %% tags=["hide-input"]
+# %%
 equal = meet(victim, undefended, solving, as_they_are, None, seed, 600)
 claims.add("equations, no defense: fidelity (%)", equal["fidelity"], low=100)
 claims.add("equations, no defense: queries", equal["queries"], low=62, high=62)

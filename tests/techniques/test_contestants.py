@@ -531,18 +531,6 @@ def test_a_changed_defense_changes_its_cells_alone():
 # --- the rows that came later -----------------------------------------------
 
 
-def test_what_was_learnt_is_kept_for_other_processes(monkeypatch, tmp_path):
-    monkeypatch.setenv("MEXUTILS_CACHE", str(tmp_path))
-    first = chapter.kept(np.add, np.arange(3), 1)
-    assert first.tolist() == [1, 2, 3]
-    (kept,) = (tmp_path / "contestants").glob("*[!k]")  # no .lock
-    changed = kept.stat().st_mtime_ns
-    assert chapter.kept(np.add, np.arange(3), 1).tolist() == [1, 2, 3]
-    assert kept.stat().st_mtime_ns == changed
-    assert chapter.kept(np.add, np.arange(3), 2).tolist() == [2, 3, 4]
-    assert chapter.kept(np.subtract, np.arange(3), 1).tolist() == [-1, 0, 1]
-
-
 def test_covers_lie_in_the_leaf_and_free_a_theft():
     """Each query with a row from the middle of what is known of its leaf."""
     asked = []
