@@ -256,14 +256,13 @@ def contenders(met, within=BEHIND, n=None):
     within: points behind the best. Who was tried less often is left out.
     """
     means = met.groupby([*PLACES, "attack"], sort=False).fidelity
-    means = means.agg(["mean", "count"])
-    best = means.groupby(level=PLACES).transform("max")
-    near = (means["count"] == best["count"]) & (
-        means["mean"] >= best["mean"] - within
-    )
+    means, draws = means.mean(), means.count()
+    means = means[draws == draws.groupby(level=PLACES).transform("max")]
+    best = means.groupby(level=PLACES, sort=False)
+    means = means[means >= best.transform("max") - within]
     return [
         key
-        for _, part in means["mean"][near].groupby(level=PLACES, sort=False)
+        for _, part in means.groupby(level=PLACES, sort=False)
         for key in part.nlargest(n or len(part)).index
     ]
 
