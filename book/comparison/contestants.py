@@ -89,6 +89,23 @@ WARN = load_chapter("defenses/extraction_warning")
 SIBLINGS = load_chapter("defenses/forgotten_siblings")
 MODELGUARD = load_chapter("frontier/model_guard")
 
+
+def of_owner(function, owner, *arguments):
+    """`function(owner, *arguments)`, kept where it is known who it is."""
+    if not owner.made:
+        return function(owner, *arguments)
+    return kept(_of_made, function, *owner.made, *arguments)
+
+
+def _of_made(function, make, how, *arguments):
+    return function(make(*how), *arguments)
+
+
+def labels_by(learn, rows, answers, seed, exam):
+    """The labels that a learner's copy gives to an exam."""
+    return learn(rows, answers, seed)(exam)
+
+
 # %% [markdown]
 # The knobs: which secrets and which draw, and the queries of an attack on
 # pictures.
@@ -444,6 +461,12 @@ def distance(defense, owner, lies_in_labels, rows=150):
     return np.abs(told - own).sum(axis=1).mean()
 
 
+def at_distance(make, strongest, lies_in_labels, owner, seed):
+    """Settings with the perturbation, as strong as the distance allows."""
+    how = strength(owner, seed, make, strongest, lies_in_labels)
+    return {"defenses": [make(owner, how, seed)]}
+
+
 distance(lambda x, p: p.round(1), owners["softmax"], False).round(3)
 
 # %% [markdown]
@@ -452,15 +475,6 @@ distance(lambda x, p: p.round(1), owners["softmax"], False).round(3)
 
 
 # %%
-def of_owner(function, owner, *arguments):
-    """`function(owner, *arguments)`, kept where it is known who it is."""
-    if not owner.made:
-        return function(owner, *arguments)
-    return kept(_of_made, function, *owner.made, *arguments)
-
-
-def _of_made(function, make, how, *arguments):
-    return function(make(*how), *arguments)
 
 
 @lru_cache(maxsize=50)
@@ -483,12 +497,6 @@ def _bisected(owner, seed, make, strongest, lies_in_labels, rounds):
         far = distance(make(owner, middle, seed), owner, lies_in_labels)
         low, high = (middle, high) if far < most else (low, middle)
     return high
-
-
-def at_distance(make, strongest, lies_in_labels, owner, seed):
-    """Settings with the perturbation, as strong as the distance allows."""
-    how = strength(owner, seed, make, strongest, lies_in_labels)
-    return {"defenses": [make(owner, how, seed)]}
 
 
 # %% [markdown]
@@ -533,8 +541,8 @@ def layered(owner, delta, seed):
 # misinformation for pictures.
 # ModelGuard-S may stay nearer than it is allowed, since it tells sure answers
 # as they are.
-# Misinformation hardly moves a benign answer, so that it is set as labels are:
-# it may lie to every fiftieth benign row.
+# Misinformation, in a folded cell below, hardly moves a benign answer, so that
+# it is set as labels are: it may lie to every fiftieth benign row.
 
 
 # %%
@@ -553,20 +561,6 @@ def redirected(owner, epsilon, seed):
     secret = surrogate(seed, owner.exam.shape[1:], owner.classes)
     gains = MODELGUARD.opposing
     return MODELGUARD.GradientRedirection(secret, gains, epsilon)
-
-
-def misinformation(owner, seed):
-    """Adaptive misinformation; its networks are the owner's for all draws."""
-    return {"defenses": [misled(owner)]}
-
-
-@lru_cache(maxsize=4)
-def misled(owner):
-    """The defense with its two networks, trained once."""
-    rows, share = owner.mine[:6000], DISTANCE["labels"] / 2
-    labels = owner.predict(rows).argmax(axis=1)
-    digits = datasets.Sample(rows, labels)
-    return kept(MODELGUARD.misinformation, owner.model, digits, 0, share)
 
 
 # %% [markdown]
@@ -592,11 +586,8 @@ for make, strongest in (
 # The threshold is the one that a twentieth of benign streams would pass,
 # streams of rows that the owner has put aside.
 
+
 # %%
-FALSE_ALARMS = 0.05
-"""Share of the benign streams that a monitor may accuse."""
-
-
 def benign_rows(rows, rng, n=300):
     """What one benign client asks: n rows, or rows like them if few."""
     if len(rows) < 2 * n:
@@ -638,6 +629,10 @@ def watched(make, suspicion, owner, seed):
 
 
 # %% tags=["hide-input"]
+FALSE_ALARMS = 0.05
+"""Share of the benign streams that a monitor may accuse."""
+
+
 def prada(owner, limit):
     """PRADA's detector, which alarms where W falls below 1 - limit."""
     return DETECT.Prada(1 - limit - 1e-9)
@@ -895,10 +890,24 @@ def steal_classifier(customer, known, seed, budget):
 
 
 # %% [markdown]
-# The rest of them:
+# The rest of them, after misinformation as a defense:
 
 
 # %% tags=["hide-input"]
+def misinformation(owner, seed):
+    """Adaptive misinformation; its networks are the owner's for all draws."""
+    return {"defenses": [misled(owner)]}
+
+
+@lru_cache(maxsize=4)
+def misled(owner):
+    """The defense with its two networks, trained once."""
+    rows, share = owner.mine[:6000], DISTANCE["labels"] / 2
+    labels = owner.predict(rows).argmax(axis=1)
+    digits = datasets.Sample(rows, labels)
+    return kept(MODELGUARD.misinformation, owner.model, digits, 0, share)
+
+
 def path_finding(customer, known, seed, budget):
     """StealML's path finding; the answer itself is the name of a leaf."""
     ends = np.ones(known.pool.shape[1])
@@ -1173,11 +1182,6 @@ def learnt(owner, heard, seed):
     return kept(labels_by, owner.known.learn, *told)
 
 
-def labels_by(learn, rows, answers, seed, exam):
-    """The labels that a learner's copy gives to an exam."""
-    return learn(rows, answers, seed)(exam)
-
-
 def attacked(ask, reader, owner, seed, budget):
     """The labels that the copy gives to the exam, and how the attack ended."""
     copy, ended = None, "finished"
@@ -1357,10 +1361,9 @@ print(f"{len(GUARDS)} defenses, {monitors} of them with a monitor")
 # %% [markdown]
 # An attacker is a row: what it asks, how it reads, how many names it has.
 # What a reading or a second name needs of a guard, to make a difference, has a
-# name of its own.
+# name of its own, which `only_if` uses.
 
 # %%
-# Facets of a guard, by the names that `only_if` uses.
 FACETS = {
     "soft": lambda guard: guard.answers == "probabilities",
     "noisy": lambda guard: guard.noisy,
@@ -1693,11 +1696,8 @@ except ValueError as error:
 equal = meet(victim, undefended, solving, as_they_are, None, seed, 600)
 claims.add("equations, no defense: fidelity (%)", equal["fidelity"], low=100)
 claims.add("equations, no defense: queries", equal["queries"], low=62, high=62)
-claims.add(
-    f"{first} against MAD, computed back less as it is (points)",
-    glance[1] - glance[0],
-    low=8,
-)
+more = glance[1] - glance[0]
+claims.add(f"{first}, MAD: points more by computing back", more, low=8)
 claims.add("MAD-argmax: L1 after the walk back", off[1], high=0.15)
 claims.add("guards tried", len(held), low=28, high=28)
 claims.check()

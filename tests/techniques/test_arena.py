@@ -331,3 +331,11 @@ def test_the_link_holds_the_table():
     link = arena.download(table, "t.csv").data
     text = link.split("base64,")[1].split('"')[0]
     assert base64.b64decode(text).decode() == table.to_csv(index=False)
+
+
+def test_draws_that_nobody_plays_again_change_nothing():
+    met = results(none={"x": {"v": [50, 60]}})
+    table, errors = arena.joined((met, ["one"]), (met[:0], []), (met, []))
+    assert errors == ["one"] and len(table) == 4
+    assert (table.dtypes == met.dtypes).all()
+    assert arena.fought({})[1] == []
