@@ -246,7 +246,7 @@ READS = {
 # came within `BEHIND` points of the best.
 
 # %%
-BEHIND = 3
+BEHIND = 2
 """Points behind the best after which an attacker is not tried again."""
 PLACES = ["kind", "victim", "budget", "defense"]
 
@@ -254,11 +254,15 @@ PLACES = ["kind", "victim", "budget", "defense"]
 def contenders(met, within=BEHIND, n=None):
     """The n best attackers by mean, for each victim and defense: their keys.
 
-    within: points behind the best. Who was tried less often is left out.
+    within: points behind the best. Who was tried less often is left out, and
+    of those with the same fidelity, as with one account that nobody stops and
+    with sixteen, all but one.
     """
     means = met.groupby([*PLACES, "attack"], sort=False).fidelity
     means, draws = means.mean(), means.count()
     means = means[draws == draws.groupby(level=PLACES).transform("max")]
+    same = means.reset_index().duplicated([*PLACES, "fidelity"])
+    means = means[~same.to_numpy()]
     best = means.groupby(level=PLACES, sort=False)
     means = means[means >= best.transform("max") - within]
     return [

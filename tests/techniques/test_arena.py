@@ -180,6 +180,12 @@ def test_the_best_by_mean_for_each_victim():
     assert near == {("v", "y"), ("w", "y"), ("u", "y"), ("u", "z")}
 
 
+def test_the_same_copies_count_once():
+    same = {"v": [60, 50]}
+    met = results(none={"x": same, "x, twice": same, "y": {"v": [59, 50]}})
+    assert [key[-1] for key in arena.contenders(met, n=2)] == ["x", "y"]
+
+
 def test_who_was_dropped_does_not_come_back():
     """One lucky draw is not held against the mean of two."""
     met = results(
