@@ -175,7 +175,7 @@ def test_the_best_by_mean_for_each_victim():
         ("u", "z"),
     }
     assert len(arena.contenders(met, n=1)) == 3
-    # within three points of the best by default
+    # within so many points of the best by default
     near = {(key[1], key[-1]) for key in arena.contenders(met)}
     assert near == {("v", "y"), ("w", "y"), ("u", "y"), ("u", "z")}
 

@@ -1,5 +1,6 @@
 """The contestants: what they are, who meets whom, one meeting."""
 
+import dataclasses
 from functools import partial
 from itertools import product
 
@@ -645,3 +646,39 @@ def test_one_label_behind_a_defense_is_no_warning(recwarn):
     copy = chapter.retraining(One(), cancer(0).known, 0, 100)
     assert not recwarn.list
     assert (copy(cancer(0).exam) == 0).all()
+
+
+def test_what_was_read_at_once_is_not_read_again():
+    calls = []
+
+    def read(heard):
+        calls.append(len(heard))
+        return heard
+
+    rows = np.linspace(0, 1, 6)[:, None]
+    for parts, expected in (([rows], [6]), ([rows[:2], rows[2:]], [2, 4, 6])):
+        calls.clear()
+        api = PredictionAPI(first_column, input_shape=(1,))
+        customer = chapter.customer_of(api, 1, watched=False)
+        reader = chapter.Reader(customer, read)
+        for part in parts:
+            reader.query(part)
+        kept, heard = reader.transfer_set()
+        assert calls == expected
+        np.testing.assert_allclose(kept, rows)
+        np.testing.assert_allclose(heard[:, 0], rows[:, 0])
+
+
+def test_an_owner_that_is_known_is_asked_once(monkeypatch, tmp_path):
+    """By how it was made; one that nobody can make again, each time."""
+    monkeypatch.setenv("MEXUTILS_CACHE", str(tmp_path))
+    owner = cancer(1)
+    unknown = dataclasses.replace(owner, made=())
+    first = chapter.strength(owner, 3, chapter.noise, 1.0, False)
+    again = chapter.strength(unknown, 3, chapter.noise, 1.0, False)
+    assert first == again
+    files = [p for p in (tmp_path / "kept").iterdir() if not p.suffix]
+    assert len(files) == 1
+    other = chapter.strength(cancer(2), 3, chapter.noise, 1.0, False)
+    files = [p for p in (tmp_path / "kept").iterdir() if not p.suffix]
+    assert len(files) == 2 and other > 0
