@@ -272,6 +272,11 @@ def contenders(met, within=BEHIND, n=None):
     ]
 
 
+# %% [markdown]
+# Their next meetings:
+
+
+# %%
 def rematch(owners, keys, seeds):
     """The meetings of these keys with other seeds, as `grid` gives them."""
     return {
