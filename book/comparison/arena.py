@@ -119,13 +119,16 @@ plt.show()
 # %% tags=["remove-input"]
 for line in sorted(set(failed)):
     print(f"failed: {line}")
+near = {arena.ASKS[CONTESTANTS[k[-1]].run] for k in arena.contenders(met)}
+far = [name for name in CONTEST.ASKING if name not in near]
 Markdown(
     f"{len(CONTESTANTS)} attackers, {len(GUARDS)} defenses and {len(owners)} "
     f"victims make {len(meetings):,} meetings on the first draw, and "
     f"{len(again):,} more of those who came near the best; {len(failed)} "
     f"failed. {len(absent):,} more pairs do not meet. The meetings took "
     f"{met.seconds.sum() / 60:.0f} minutes of processor time when they were "
-    "computed."
+    f"computed. Within {arena.BEHIND} points of the best came, somewhere, all "
+    f"ways of asking but: {', '.join(far) or 'none'}."
 )
 
 # %% [markdown]
