@@ -204,7 +204,10 @@ def grid(owners, seeds):
     return meetings, absent
 
 
+len(meetings), len(absent)
+
 # %% [markdown]
+# So many pairs meet on the first draw, and so many do not.
 # A scheduler gives the cells to any process that is free: two here, or all of
 # a cluster's {cite:p}`rocklin2015dask`.
 # What is finished is kept under a key of its parameters and of the code that
@@ -230,18 +233,23 @@ def fought(meetings, what="meetings", **how):
     return table, [o.error for o in outcomes if o.error]
 
 
+ASKS = {part["run"]: name for name, part in CONTEST.ASKING.items()}
+READS = {
+    part.get("read", CONTEST.as_they_are): name or "as they are"
+    for name, part in CONTEST.READINGS.items()
+}
+
+# %% [markdown]
+# Two such tables make one:
+
+
+# %%
 def joined(*parts):
     """Several outcomes of `fought` as one."""
     tables = [table for table, _ in parts if len(table)]
     errors = sum((errors for _, errors in parts), [])
     return pd.concat(tables, ignore_index=True), errors
 
-
-ASKS = {part["run"]: name for name, part in CONTEST.ASKING.items()}
-READS = {
-    part.get("read", CONTEST.as_they_are): name or "as they are"
-    for name, part in CONTEST.READINGS.items()
-}
 
 # %% [markdown]
 # Most attackers are far behind the best, and one draw shows it.
@@ -255,11 +263,10 @@ PLACES = ["kind", "victim", "budget", "defense"]
 
 
 def contenders(met, within=BEHIND, n=None):
-    """The n best attackers by mean, for each victim and defense: their keys.
+    """Keys of the n best attackers by mean, for each victim and defense.
 
-    within: points behind the best. Who was tried less often is left out, and
-    of those with the same fidelity, as with one account that nobody stops and
-    with sixteen, all but one.
+    within: points behind the best. Who was tried less often is left out; of
+    those with the same fidelity, as with one account and many, all but one.
     """
     means = met.groupby([*PLACES, "attack"], sort=False).fidelity
     means, draws = means.mean(), means.count()
@@ -504,7 +511,7 @@ def ranking(met, best, table):
 # the time of a query on top.
 
 
-# %%
+# %% tags=["hide-input"]
 def owners_cells(owners, seeds):
     """One cell for each owner, defense and seed, by `COLUMNS`."""
     return {
