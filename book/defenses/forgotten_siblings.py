@@ -1232,7 +1232,7 @@ def coarse_end(thief, x, i: int, leaf, end, halvings: int = 3) -> float:
 
     def stays(value):
         row = PATHS.replaced(x, i, value)
-        return thief.query(row[None])[0, 0] == leaf
+        return np.array_equal(thief.query(row[None])[0], leaf)
 
     if stays(end):
         return end
@@ -1246,7 +1246,7 @@ def coarse_end(thief, x, i: int, leaf, end, halvings: int = 3) -> float:
 def centred(thief, start, low, high) -> np.ndarray:
     """The row `start` (d,) moved to about the middle of its leaf."""
     x = start.copy()
-    leaf = thief.query(x[None])[0, 0]
+    leaf = thief.query(x[None])[0]
     for i, ends in enumerate(zip(low, high, strict=True)):
         x[i] = np.mean([coarse_end(thief, x, i, leaf, end) for end in ends])
     return x

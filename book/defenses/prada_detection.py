@@ -1448,14 +1448,23 @@ class Wager(Watch):
 # All constants come from the calibration digits: HODA's, from which hardness
 # on a row is hard, and $s_0$, the upper end of a one-sided 99.9 % interval.
 
+
 # %%
+def hard_share(counts):
+    """From which hardness on rows are hard, and s_0.
+
+    counts: of benign rows by hardness; a tenth of them may be hard.
+    """
+    at_least = counts[::-1].cumsum()[::-1]
+    least = int(np.argmax(at_least <= at_least[0] / 10))
+    hard, others = at_least[least], at_least[0] - at_least[least]
+    return least, stats.beta.ppf(0.999, hard + 1, others)
+
+
 usual_bins = bins["calibration"]
 windows = rng.multinomial(WINDOW_OF_HODA, usual_bins / len(train.x), 40_000)
 delta_h = max(histogram_distance(usual_bins, window) for window in windows)
-at_least = usual_bins[::-1].cumsum()[::-1]
-least = int(np.argmax(at_least <= len(train.x) / 10))
-counts = at_least[least], len(train.x) - at_least[least]
-usual_share = stats.beta.ppf(0.999, counts[0] + 1, counts[1])
+least, usual_share = hard_share(usual_bins)
 print(f"HODA's threshold {delta_h:.3f}")
 print(f"hard from {least} on; s_0 = {usual_share:.3f}")
 

@@ -1285,8 +1285,8 @@ def _leading_back(mad, x, before, possible, corners):
 # %%
 undone = {"surrogate known": [], "surrogate unknown": []}
 for s, run in zip(seeds, poisoned, strict=True):
-    for name in undone:
-        secret = {"mad": mads[s], "x": asked[s]} if "un" not in name else {}
+    known = {"mad": mads[s], "x": asked[s]}
+    for name, secret in zip(undone, (known, {}), strict=True):
         back = recover(run["answers"], epsilon, **secret)
         label = 100 * metrics.fidelity(back, honest[s])
         error = np.abs(back - honest[s]).sum(1).mean()

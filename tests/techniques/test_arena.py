@@ -156,7 +156,7 @@ def results(**fidelity):
     return pd.DataFrame(rows)
 
 
-def test_finalists_are_the_best_by_mean_for_each_victim():
+def test_the_best_by_mean_for_each_victim():
     met = results(
         none={
             "x": {"v": [40, 42], "w": [70, 72]},
@@ -164,7 +164,8 @@ def test_finalists_are_the_best_by_mean_for_each_victim():
             "z": {"v": [70, 0], "w": [69, 69], "u": [4, 4]},
         }
     )
-    places = {(key[1], key[-1]) for key in arena.finalists(met)}
+    two = arena.contenders(met, np.inf, n=2)
+    places = {(key[1], key[-1]) for key in two}
     assert places == {
         ("v", "y"),
         ("v", "x"),  # z had one lucky draw
@@ -173,7 +174,30 @@ def test_finalists_are_the_best_by_mean_for_each_victim():
         ("u", "y"),
         ("u", "z"),
     }
-    assert len(arena.finalists(met, n=1)) == 3
+    assert len(arena.contenders(met, n=1)) == 3
+    # within so many points of the best by default
+    near = {(key[1], key[-1]) for key in arena.contenders(met)}
+    assert near == {("v", "y"), ("w", "y"), ("u", "y"), ("u", "z")}
+
+
+def test_the_same_copies_count_once():
+    same = {"v": [60, 50]}
+    met = results(none={"x": same, "x, twice": same, "y": {"v": [59, 50]}})
+    assert [key[-1] for key in arena.contenders(met, n=2)] == ["x", "y"]
+
+
+def test_who_was_dropped_does_not_come_back():
+    """One lucky draw is not held against the mean of two."""
+    met = results(
+        none={"x": {"v": [60, 50]}, "y": {"v": [58, 51]}, "z": {"v": [56]}},
+        MAD={"z": {"v": [7, 9]}},
+    )
+    assert [key[-2:] for key in arena.contenders(met)] == [
+        ("none", "x"),
+        ("none", "y"),
+        ("MAD", "z"),
+    ]
+    assert [key[-1] for key in arena.contenders(met, 0.4)] == ["x", "z"]
 
 
 def test_a_draw_judges_whom_the_other_draws_chose():
@@ -192,7 +216,7 @@ def test_luck_is_not_skill():
     for _ in range(200):
         old = {a: {"v": rng.normal(size=3)} for a in "abcdefgh"}
         met = results(none=old)
-        names = [key[-1] for key in arena.finalists(met)]
+        names = [key[-1] for key in arena.contenders(met, np.inf, n=2)]
         more = {a: {"v": rng.normal(size=10)} for a in names}
         ends.append(arena.judged(met, results(none=more)).mean())
     assert abs(np.mean(ends)) < 4 * np.std(ends) / np.sqrt(len(ends))
@@ -313,3 +337,11 @@ def test_the_link_holds_the_table():
     link = arena.download(table, "t.csv").data
     text = link.split("base64,")[1].split('"')[0]
     assert base64.b64decode(text).decode() == table.to_csv(index=False)
+
+
+def test_draws_that_nobody_plays_again_change_nothing():
+    met = results(none={"x": {"v": [50, 60]}})
+    table, errors = arena.joined((met, ["one"]), (met[:0], []), (met, []))
+    assert errors == ["one"] and len(table) == 4
+    assert (table.dtypes == met.dtypes).all()
+    assert arena.fought({})[1] == []

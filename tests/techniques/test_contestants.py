@@ -1,5 +1,6 @@
 """The contestants: what they are, who meets whom, one meeting."""
 
+import dataclasses
 from functools import partial
 from itertools import product
 
@@ -168,6 +169,8 @@ def evened(owner, seed):
         (evened, {"tuned": True, "blind": True}, "tuned"),
         (chapter.undefended, {"noisy": True, "exact": True}, "noisy"),
         (shifted, {"inverse": lambda heard, settings: heard}, "inverse"),
+        (shifted, {"zone": True}, "zone"),
+        (shifted, {"estranged": True}, "estranged"),
     ],
 )
 def test_a_facet_that_is_not_so_is_an_error(make, facets, wrong):
@@ -177,7 +180,8 @@ def test_a_facet_that_is_not_so_is_an_error(make, facets, wrong):
 
 @pytest.mark.parametrize("name", GUARDS)
 def test_a_guard_is_what_it_says(name):
-    owner = tree if GUARDS[name].kinds == ("tree",) else cancer
+    owners = {("tree",): tree, ("image",): chapter.image_owner}
+    owner = owners.get(GUARDS[name].kinds, cancer)
     assert chapter.tried(GUARDS[name], owner(0)) is GUARDS[name]
 
 
@@ -227,7 +231,10 @@ def test_a_weak_perturbation_is_taken_at_its_strongest():
     assert np.allclose(defense(None, np.zeros((1, 2))), [[0.004, -0.004]])
 
 
-def test_the_threshold_is_one_that_few_benign_streams_pass():
+def test_the_threshold_is_one_that_few_benign_streams_pass(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MEXUTILS_CACHE", str(tmp_path))
     owner, streams = cancer(0), []
 
     def suspicion(owner):
@@ -237,7 +244,7 @@ def test_the_threshold_is_one_that_few_benign_streams_pass():
 
         return worst
 
-    limit = chapter.threshold(owner, 0, suspicion, streams=40)
+    limit = chapter.threshold(owner, suspicion, streams=40)
     assert len(streams) == 40
     assert limit == pytest.approx(0.39)  # one of forty is above
     # few rows: drawn again, moved, from those that were put aside
@@ -264,7 +271,7 @@ def test_no_row_sets_a_defense_and_tells_of_its_false_alarms():
 
 def test_prada_alarms_below_what_benign_streams_reach():
     owner = cancer(0)
-    limit = chapter.threshold(owner, 0, chapter.prada_suspicion)
+    limit = chapter.threshold(owner, chapter.prada_suspicion)
     monitor = chapter.prada(owner, limit)
     assert monitor.delta == pytest.approx(1 - limit)
 
@@ -420,8 +427,9 @@ def test_sixteen_names_hear_more():
     assert one["queries"] == 40
 
 
-def test_finished_and_stopped_learn_alike(monkeypatch):
+def test_finished_and_stopped_learn_alike(monkeypatch, tmp_path):
     """Who has heard the same has the same copy, and it is learnt once."""
+    monkeypatch.setenv("MEXUTILS_CACHE", str(tmp_path))
     owner, calls = cancer(0), []
     learn = owner.known.learn
     monkeypatch.setitem(
@@ -519,3 +527,158 @@ def test_a_changed_defense_changes_its_cells_alone():
         chapter.SIGMOID.ReverseSigmoid._bent = original
     assert before[0] != after[0]
     assert before[1] == after[1]
+
+
+# --- the rows that came later -----------------------------------------------
+
+
+def test_covers_lie_in_the_leaf_and_free_a_theft():
+    """Each query with a row from the middle of what is known of its leaf."""
+    asked = []
+
+    class Line:
+        def query(self, x, known=None):
+            asked.append(np.array(x))
+            return np.column_stack([x[:, 0] > 0, np.full(len(x), 0.9)])
+
+    thief = chapter.WithMiddles(Line(), 0)
+    heard = thief.query(np.array([[-0.9, 0.1], [0.5, 0.1], [-0.1, 0.1]]))
+    assert heard.tolist() == [[0, 0.9], [1, 0.9], [0, 0.9]]
+    (cover,) = asked[1]  # of the left leaf, which alone has two rows
+    assert -0.9 + 0.4 * 0.8 <= cover[0] <= -0.9 + 0.6 * 0.8
+    assert cover[1] == 0.1
+
+    who = CONTESTANTS["paths with middles"]
+    scores = meet(tree, chapter.undefended, who, budget=5000)
+    assert scores["ended"] == "finished" and scores["fidelity"] >= 98
+    make = GUARDS["Forgotten Siblings"].make
+    bare = meet(tree, make, CONTESTANTS["path finding"], budget=5000)
+    covered = meet(tree, make, who, budget=5000)
+    assert covered["queries"] > bare["queries"]
+
+
+def test_the_edges_of_a_zone_give_its_plane_away():
+    """Behind a wide zone and with queries enough; else the rows are learnt."""
+    owner = cancer(0)
+
+    class Plane:
+        """The victim's plane on two features, the others being nothing."""
+
+        def __call__(self, x):
+            far = 3 * (x[:, 0] + 0.5 * x[:, 1])
+            one = 1 / (1 + np.exp(-far))
+            return np.column_stack([1 - one, one])
+
+    known = chapter.Known(
+        owner.known.pool[:, :2], *[None] * 2, owner.known.learn
+    )
+    predict = Plane()
+    layer = chapter.BDPL.BDPL(predict, 0.125, 0.5, key=1)
+    api = PredictionAPI(predict, defenses=[layer], returns="probabilities")
+    copy = chapter.zone_edges(api, known, 0, 100_000)
+    rows = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
+    same = copy(rows) == predict(rows).argmax(axis=1)
+    assert same.mean() > 0.999
+    who = CONTESTANTS["edges of the zone"]
+    scores = meet(cancer, GUARDS["BDPL"].make, who, budget=300)
+    assert scores["ended"] == "BudgetExceeded" and scores["queries"] == 300
+
+
+def test_the_sieve_learns_from_what_fits():
+    """Rows whose answers contradict the trusted ones are left out."""
+    seen = []
+
+    def learn(rows, answers, seed):
+        seen.append(len(rows))
+        return lambda x: (x[:, 0] > 0).astype(int)
+
+    class Customer:
+        def __init__(self):
+            self.rows = []
+
+        def query(self, x):
+            self.rows.append(x)
+
+        def transfer_set(self):
+            rows = np.concatenate(self.rows)
+            told = (rows[:, 0] > 0).astype(int)
+            told[8:] ^= rows[8:, 0] > 0.5  # a lie about strangers
+            return rows, np.eye(2)[told]
+
+    rng = np.random.default_rng(0)
+    natural, pool = rng.uniform(-1, 1, (8, 3)), rng.uniform(-1, 1, (50, 3))
+    known = chapter.Known(pool, None, natural, learn)
+    customer = Customer()
+    copy = chapter.sifted_letters(customer, known, 0, 40)
+    rows, _ = customer.transfer_set()
+    lies = (rows[8:, 0] > 0.5).sum()
+    assert lies > 3 and seen == [8, 40 - lies, 40 - lies]
+    assert copy(pool).tolist() == (pool[:, 0] > 0).tolist()
+
+
+def test_closed_forms_lead_back():
+    owner = cancer(0)
+    rows = owner.exam[:100]
+    truth = owner.predict(rows)
+    for name in ("ModelGuard-W", "GRAD²"):
+        settings = GUARDS[name].make(owner, 0)
+        told = PredictionAPI(owner.predict, **settings).query(rows)
+        back = GUARDS[name].inverse(told, settings)
+        off = [np.abs(p - truth).sum(axis=1).mean() for p in (told, back)]
+        assert off[1] < off[0] / 2 and off[0] > 0.1
+
+
+def test_the_second_watch_lets_digits_pass_and_sees_steps():
+    owner = chapter.image_owner(0)
+    (watch,) = GUARDS["second watch"].make(owner, 0)["monitors"]
+    assert watch.alpha == chapter.FALSE_ALARMS
+    rows = owner.benign[:300]
+    assert watch.observe("Alice", rows, owner.predict(rows)) is None
+    noise = chapter.datasets.noise(200, (1, 28, 28), 0)
+    assert watch.observe("Eve", noise, owner.predict(noise)) is not None
+
+
+def test_one_label_behind_a_defense_is_no_warning(recwarn):
+    class One:
+        def query(self, x):
+            return np.zeros(len(x), int)
+
+    copy = chapter.retraining(One(), cancer(0).known, 0, 100)
+    assert not recwarn.list
+    assert (copy(cancer(0).exam) == 0).all()
+
+
+def test_what_was_read_at_once_is_not_read_again():
+    calls = []
+
+    def read(heard):
+        calls.append(len(heard))
+        return heard
+
+    rows = np.linspace(0, 1, 6)[:, None]
+    for parts, expected in (([rows], [6]), ([rows[:2], rows[2:]], [2, 4, 6])):
+        calls.clear()
+        api = PredictionAPI(first_column, input_shape=(1,))
+        customer = chapter.customer_of(api, 1, watched=False)
+        reader = chapter.Reader(customer, read)
+        for part in parts:
+            reader.query(part)
+        kept, heard = reader.transfer_set()
+        assert calls == expected
+        np.testing.assert_allclose(kept, rows)
+        np.testing.assert_allclose(heard[:, 0], rows[:, 0])
+
+
+def test_an_owner_that_is_known_is_asked_once(monkeypatch, tmp_path):
+    """By how it was made; one that nobody can make again, each time."""
+    monkeypatch.setenv("MEXUTILS_CACHE", str(tmp_path))
+    owner = cancer(1)
+    unknown = dataclasses.replace(owner, made=())
+    first = chapter.strength(owner, 3, chapter.noise, 1.0, False)
+    again = chapter.strength(unknown, 3, chapter.noise, 1.0, False)
+    assert first == again
+    files = [p for p in (tmp_path / "kept").iterdir() if not p.suffix]
+    assert len(files) == 1
+    other = chapter.strength(cancer(2), 3, chapter.noise, 1.0, False)
+    files = [p for p in (tmp_path / "kept").iterdir() if not p.suffix]
+    assert len(files) == 2 and other > 0

@@ -664,3 +664,11 @@ def test_a_bend_of_strength_zero_changes_nothing():
     rng = np.random.default_rng(0)
     np.testing.assert_allclose(chapter.bent(x, 0.0, rng), x, atol=1e-4)
     assert np.abs(chapter.bent(x, 0.1, rng) - x).max() > 0.1
+
+
+def test_a_tenth_of_the_rows_may_be_hard():
+    least, share = chapter.hard_share(np.array([900, 50, 30, 15, 5]))
+    assert least == 1  # a tenth, exactly
+    wrong = stats.binom.cdf(100, 1000, share)  # as few as were seen
+    assert wrong == pytest.approx(0.001, rel=1e-6)
+    assert chapter.hard_share(np.array([899, 51, 30, 15, 5]))[0] == 2
