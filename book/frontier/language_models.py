@@ -177,10 +177,9 @@ class CompletionAPI:
     def ask(self, prompt, tokens=None, bias=0.0, client="anonymous"):
         """What follows one prompt (t,): as many calls as rows of `tokens`.
 
-        tokens: (n, m) tokens that get the bias, a number or (n, m); None for
-        one call without. Returns the listed tokens (n, k) and their
-        log-probabilities (n, k), falling; (n, 1) and (n, 0) if `top` is 0.
-        Raises `ValueError` and `BudgetExceeded`, with nothing billed.
+        tokens: (n, m), they get the bias, a number or (n, m). Returns the
+        listed tokens (n, k) and log-probabilities (n, k), falling; (n, 1)
+        and (n, 0) if `top` is 0. What it raises bills nothing.
         """
         prompt = self._tokens("prompt", prompt, 1)
         tokens = np.empty((1, 0), int) if tokens is None else tokens
