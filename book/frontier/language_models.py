@@ -140,12 +140,11 @@ class CompletionAPI:
     """A language model as its clients meet it.
 
     logits: the victim, prompts (n, t) to logits (n, size). size: the number
-    of tokens in its vocabulary. context: the longest prompt.
-    top: how many next tokens are listed with their log-probabilities; 0
-    names the likeliest token alone. most_bias: the largest bias, of either
-    sign; 0 takes none. rounding: what is done to log-probabilities before
-    they leave, a function of arrays. budget: tokens that are sold in all.
-
+    of tokens that it knows. context: the longest prompt. top: how many next
+    tokens are listed with their log-probabilities; 0 names the likeliest
+    alone. most_bias: the largest bias, of either sign; 0 takes none.
+    rounding: what is done to log-probabilities before they leave, a function
+    of arrays. budget: tokens that are sold in all.
     `ledger` counts tokens as a prediction API's counts queries.
     """
 
@@ -178,10 +177,9 @@ class CompletionAPI:
     def ask(self, prompt, tokens=None, bias=0.0, client="anonymous"):
         """What follows one prompt (t,): as many calls as rows of `tokens`.
 
-        tokens: (n, m) tokens that get the bias, a number or (n, m); None for
-        one call without. Returns the listed tokens (n, k) and their
-        log-probabilities (n, k), falling; (n, 1) and (n, 0) where `top` is
-        0. Raises `ValueError` and `BudgetExceeded`, with nothing billed.
+        tokens: (n, m), they get the bias, a number or (n, m). Returns the
+        listed tokens (n, k) and log-probabilities (n, k), falling; (n, 1)
+        and (n, 0) if `top` is 0. What it raises bills nothing.
         """
         prompt = self._tokens("prompt", prompt, 1)
         tokens = np.empty((1, 0), int) if tokens is None else tokens
@@ -469,8 +467,8 @@ size_of(q + 1e-6 * rng.normal(size=q.shape))[:2]
 # of $n$ adding up to 0.
 # The differences between answers then have rank $d - 1$, and the answers rank
 # $d$, thanks to $\beta$.
-# Where $\beta$ is 0, as before training, a layer norm looks like an RMS norm of
-# size $d - 1$.
+# Where $\beta$ is 0, as before training, a layer norm looks like an RMS norm
+# of size $d - 1$.
 #
 # The number of prompts must exceed $d$, which is not known: it is doubled
 # until a fall is seen.
@@ -828,8 +826,8 @@ plotting.table(
 )
 
 # %% [markdown]
-# The smaller the scale, the less the clients lose; the size that is said counts
-# every dimension that can be told from rounding.
+# The smaller the scale, the less the clients lose; the size that is said
+# counts every dimension that can be told from rounding.
 # So the number $d$ can be hidden.
 # The layer cannot: its columns lie in the wider image, as the error shows, and
 # completing and recognising go on with 32 more unknowns.
