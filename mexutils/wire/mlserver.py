@@ -1,6 +1,7 @@
 """MLServer, a server that nobody here wrote, in an environment of its own."""
 
 import json
+import pickle
 import shutil
 import tempfile
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 from socket import create_server
 
 import httpx
-import joblib
 
 from mexutils.wire.children import child
 
@@ -73,7 +73,7 @@ def _write(folder: Path, models: Mapping, ports: list[int]) -> None:
             shutil.copytree(model, place)
             continue
         place.mkdir()
-        joblib.dump(model, place / "model.joblib")
+        (place / "model.joblib").write_bytes(pickle.dumps(model))
         settings = {
             "name": name,
             "implementation": "mlserver_sklearn.SKLearnModel",
