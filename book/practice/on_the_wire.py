@@ -143,8 +143,8 @@ def estimators(seed):
     digits, _, _ = datasets.tabular("digits", seed=seed)
     for depth in KNOWN + HIDDEN:
         net = MLPClassifier((WIDTH,) * depth, solver="sgd", random_state=seed)
-        some = digits.x[:10], digits.y[:10], range(10)
-        made[f"net-{depth}"] = net.partial_fit(*some)
+        some = digits.x[:10], digits.y[:10]
+        made[f"net-{depth}"] = net.partial_fit(*some, classes=range(10))
     return made
 
 
@@ -316,7 +316,7 @@ url = running.enter_context(wire.model_server(models, lenet))
 victim = models["breast_cancer"]
 remote = RemoteAPI(url, "breast_cancer", output="predict_proba")
 theta = STEALML.solve_binary(remote, STEALML.uniform_rows(31, 30, seed))
-error = STEALML.relative_error(theta, STEALML.theta_of(victim))
+error = STEALML.relative_error(theta, STEALML.theta_of(victim)[0])
 print(f"relative parameter error {error:.0e}, no key, no bill")
 
 # %% tags=["remove-input"]
@@ -691,9 +691,20 @@ Markdown(
 # %%
 def angle_of(theta, victim):
     """The angle between the boundaries of a copy and of the victim."""
-    one, other = np.ravel(theta), np.ravel(STEALML.theta_of(victim))
-    cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-    return float(np.arccos(min(1.0, abs(cosine))))
+    one, other = (
+        np.ravel(v) / np.linalg.norm(v)
+        for v in (theta, STEALML.theta_of(victim))
+    )
+    half = min(np.linalg.norm(one - other), np.linalg.norm(one + other)) / 2
+    return float(2 * np.arcsin(half))
+
+
+def outcome(ask, *arguments):
+    """What a function returns, or the refusal that it meets."""
+    try:
+        return ask(*arguments)
+    except (ValueError, BudgetExceeded, ClientBlocked) as refusal:
+        return refusal
 
 
 def attempt(attack, answers, **sold):
@@ -701,10 +712,7 @@ def attempt(attack, answers, **sold):
     api = PredictionAPI(answers, **sold)
     with serve(api, {"k-eve": "eve"}) as url:
         remote = RemoteAPI(url, key="k-eve")
-        try:
-            end = attack(remote)
-        except (ValueError, BudgetExceeded, ClientBlocked) as refusal:
-            end = refusal
+        end = outcome(attack, remote)
         remote.close()
     return end, api.ledger.queries, api.ledger.cost
 
@@ -765,15 +773,15 @@ def watched(answers):
     return PredictionAPI(
         answers,
         returns="label",
-        monitors=[DETECTOR.Prada(0.9)],
+        monitors=[DETECTOR.Prada(0.95)],
         on_alarm="block",
     )
 
 
-def until_blocked(api, attacker, seeds, seed):
-    """PRADA's attack until an API refuses it; whether it was refused."""
+def until_blocked(api, seeds, seed):
+    """PRADA's attack for 400 labels; whether an alarm has stopped it."""
     try:
-        PRADA.prada_attack(attacker, seeds, 400, seed=seed, settings=FEW)
+        PRADA.prada_attack(api, seeds, 400, seed=seed, settings=FEW)
     except ClientBlocked:
         return True
     return False
@@ -786,14 +794,11 @@ def until_blocked(api, attacker, seeds, seed):
 answers = Upstream(url, "digits").predict_proba
 digits = ten_of_each(seed)
 here, there = watched(answers), watched(answers)
-until_blocked(here, here, digits, seed)
+until_blocked(here, digits, seed)
 with serve(there, {"k-eve": "anonymous", "k-ann": "ann"}) as door:
     eve, ann = RemoteAPI(door, key="k-eve"), RemoteAPI(door, key="k-ann")
-    blocked = until_blocked(there, eve, digits, seed)
-    after = [
-        attempt(lambda _, who=who: who.query(digits[:1]), answers)[0]
-        for who in (eve, ann)
-    ]
+    blocked = until_blocked(eve, digits, seed)
+    after = [outcome(who.query, digits[:1]) for who in (eve, ann)]
 for api in (here, there):
     print(api.alarms, api.ledger.accounts["anonymous"].queries, "rows billed")
 print(type(after[0]).__name__, "for the blocked;", after[1], "for the other")
@@ -871,7 +876,7 @@ ratio = {name: sigma / tau for name, (tau, sigma) in signal.items()}
 clock_error = clock["over HTTP"][0][-1].mean()
 Markdown(
     " ".join(
-        f"{name.capitalize()}, a layer takes {tau:.0f} µs and the time of a "
+        f"{name[0].upper()}{name[1:]}, a layer takes {tau:.0f} µs and the time of a "
         f"query scatters by {sigma:.0f} µs (quartiles, as a standard "
         f"deviation); a mean error of one layer "
         + (
@@ -985,7 +990,8 @@ Markdown(
     f"**{in_middle(slower['gateway']):.2f}** times as long. In batches of "
     f"100: {in_middle(fast[0]):,.0f} rows a second from the server, "
     f"**{in_middle(share['gateway']):.2f}** times as many through the "
-    f"gateway. The two connections to the server differ by {math.expm1(noise):.0%}: "
+    "gateway. The two connections to the server differ by "
+    f"{math.expm1(noise):.0%}: "
     + ("too much to tell." if too_noisy else "that is the noise.")
 )
 
@@ -1001,7 +1007,7 @@ Markdown(
 
 # %%
 around = STEALML.solve_binary(remote, STEALML.uniform_rows(31, 30, seed + 1))
-error_around = STEALML.relative_error(around, STEALML.theta_of(victim))
+error_around = STEALML.relative_error(around, STEALML.theta_of(victim)[0])
 print(f"around the gateway: relative parameter error {error_around:.0e}")
 
 # %% [markdown]
@@ -1019,7 +1025,7 @@ keys = {f"client {k}": f"k-{k}" for k in range(3)}
 many = watched(answers)
 with serve(many, {key: name for name, key in keys.items()}) as door:
     several = Accounts(RemoteAPI(door, key=keys), list(keys), rows=100)
-    stopped = until_blocked(many, several, digits, seed)
+    stopped = until_blocked(several, digits, seed)
 print("blocked:", list(many.alarms), "the attack was stopped:", stopped)
 print({name: bill.queries for name, bill in many.ledger.accounts.items()})
 

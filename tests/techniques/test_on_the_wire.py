@@ -252,10 +252,10 @@ def test_a_gateway_that_does_not_start_says_so(url):
 def test_the_alarm_blocks_over_the_wire_as_in_process(lenet):
     digits = chapter.ten_of_each(0)
     here, there = (chapter.watched(lenet.predict_proba) for _ in range(2))
-    assert chapter.until_blocked(here, here, digits, 0)
+    assert chapter.until_blocked(here, digits, 0)
     with chapter.serve(there, {"k": "anonymous", "l": "ann"}) as door:
         eve, ann = RemoteAPI(door, key="k"), RemoteAPI(door, key="l")
-        assert chapter.until_blocked(there, eve, digits, 0)
+        assert chapter.until_blocked(eve, digits, 0)
         with pytest.raises(ClientBlocked):
             eve.query(digits[:1])
         assert len(ann.query(digits[:1])) == 1
@@ -267,7 +267,7 @@ def test_the_alarm_blocks_over_the_wire_as_in_process(lenet):
 
 def test_an_attack_that_is_not_watched_ends(lenet):
     api = PredictionAPI(lenet.predict_proba, returns="label")
-    assert not chapter.until_blocked(api, api, chapter.ten_of_each(0), 0)
+    assert not chapter.until_blocked(api, chapter.ten_of_each(0), 0)
     assert api.ledger.queries == 400
 
 
