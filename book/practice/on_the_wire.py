@@ -106,7 +106,7 @@ claims = Claims()
 # %% tags=["parameters"]
 seed = 0
 n_sweeps = 5  # over the networks whose depth is read off the clock
-sizes = [3, 10, 30, 100, 200]  # timed queries of each network
+sizes = [3, 10, 30, 100, 150]  # timed queries of each network
 rounds = 7  # of the race between the server and its gateways
 price_per_1000 = 1.50
 
@@ -124,7 +124,10 @@ price_per_1000 = 1.50
 # It lives in an environment of its own, which `make wire` makes.
 # Where that is absent, a server of this book stands in for it, written to
 # grant what MLServer 1.7.1 grants.
-# The folded cells hold the models, the runtime and the stand-in.
+# Either listens on 127.0.0.1 alone, at a free port, and one context manager
+# starts and stops it.
+# The folded cells hold the models; the runtime and that context manager; and
+# the stand-in.
 
 # %% tags=["hide-input"]
 WIDTH, KNOWN, HIDDEN = 128, (1, 16), (3, 6, 9, 12, 15)
@@ -223,6 +226,30 @@ def write_lenet(place, lenet):
     (place / "model-settings.json").write_text(json.dumps(settings))
 
 
+@contextmanager
+def model_server(models, lenet):
+    """MLServer with models by name and a LeNet as "digits"; gives its URL.
+
+    Where MLServer is not installed, a stand-in serves them in a thread.
+    """
+    if (environment() / "bin" / "mlserver").exists():
+        with tempfile.TemporaryDirectory() as folder:
+            write_lenet(place := Path(folder) / "digits", lenet)
+            with mlserver(models | {"digits": place}) as url:
+                yield url
+        return
+    server = server_of(StandIn(models | {"digits": lenet}).app)
+    with door_at("127.0.0.1", 0) as door:
+        work = threading.Thread(target=server.run, args=([door],), daemon=True)
+        work.start()
+        try:
+            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            work.join()
+
+
+# %% tags=["hide-input"]
 class StandIn:
     """A server of the same protocol, open to all, with some models by name."""
 
@@ -271,35 +298,6 @@ class StandIn:
 
 def _said(message, status=200):
     return Response(as_json(message), status, media_type="application/json")
-
-
-# %% [markdown]
-# Either is started and stopped by one context manager.
-# Both listen on 127.0.0.1 alone, at a free port.
-
-
-# %%
-@contextmanager
-def model_server(models, lenet):
-    """MLServer with models by name and a LeNet as "digits"; gives its URL.
-
-    Where MLServer is not installed, a stand-in serves them in a thread.
-    """
-    if (environment() / "bin" / "mlserver").exists():
-        with tempfile.TemporaryDirectory() as folder:
-            write_lenet(place := Path(folder) / "digits", lenet)
-            with mlserver(models | {"digits": place}) as url:
-                yield url
-        return
-    server = server_of(StandIn(models | {"digits": lenet}).app)
-    with door_at("127.0.0.1", 0) as door:
-        work = threading.Thread(target=server.run, args=([door],), daemon=True)
-        work.start()
-        try:
-            yield f"http://127.0.0.1:{door.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            work.join()
 
 
 # %% [markdown]
@@ -423,6 +421,10 @@ def outsider(url, model, x, key=None):
     return status
 
 
+# %% [markdown]
+# At the server:
+
+# %%
 open_to_all = outsider(url, "breast_cancer", x)
 plotting.table([open_to_all])
 
@@ -448,6 +450,16 @@ class Theft(NamedTuple):
     numbers: Callable = np.asarray
 
 
+# %% [markdown]
+# The folded cell names them: equations, the walk along a boundary, path
+# finding, KnockoffNets with 300 letters, and PRADA's attack with 200 queries
+# from 100 digits.
+
+# %% tags=["hide-input"]
+PRADAS = "PRADA's attack, labels"
+FEW = (0.01, 2)  # rate and passes of each of its trainings
+
+
 def weights_of(network):
     """All weights of a network in one array."""
     parts = [p.detach().ravel().numpy() for p in network.parameters()]
@@ -458,16 +470,6 @@ def corners_of(boxes):
     """All boxes of a tree in one array, in the order of the search."""
     parts = [(*box.low, *box.high, *box.answer) for box in boxes]
     return np.array(parts).ravel()
-
-
-# %% [markdown]
-# The folded cell names them: equations, the walk along a boundary, path
-# finding, KnockoffNets with 300 letters, and PRADA's attack with 200 queries
-# from 100 digits.
-
-# %% tags=["hide-input"]
-PRADAS = "PRADA's attack, labels"
-FEW = (0.01, 2)  # rate and passes of each of its trainings
 
 
 def ten_of_each(seed):
@@ -545,6 +547,12 @@ def over_http(theft, answers):
     return copy, api.ledger
 
 
+# %% [markdown]
+# The equations first: the numbers that differ between the last two ways, and
+# the largest difference.
+
+
+# %%
 def apart(theft, one, other):
     """How many numbers of two copies differ, and by how much at most."""
     one, other = theft.numbers(one), theft.numbers(other)
@@ -553,10 +561,6 @@ def apart(theft, one, other):
     return int((one != other).sum()), float(np.abs(one - other).max())
 
 
-# %% [markdown]
-# The equations first: the numbers that differ, and the largest difference.
-
-# %%
 plan = thefts(seed)
 source = Upstream(url, "breast_cancer").predict_proba
 near, _ = in_process(plan["equations"], source)
@@ -633,6 +637,10 @@ def three_ways(theft, own, answers):
     }
 
 
+# %% [markdown]
+# Each theft waits for the wire once a call.
+
+# %%
 owned = models | {"digits": lenet}
 found = {}
 for name, theft in progress(plan.items(), "stealing"):
@@ -699,6 +707,14 @@ def angle_of(theta, victim):
     return float(2 * np.arcsin(half))
 
 
+angle_of(theta, victim)
+
+
+# %% [markdown]
+# A refusal is an end as well, and may come after much was paid.
+
+
+# %%
 def outcome(ask, *arguments):
     """What a function returns, or the refusal that it meets."""
     try:
@@ -778,6 +794,11 @@ def watched(answers):
     )
 
 
+# %% [markdown]
+# The attack goes on until it is done or refused:
+
+
+# %%
 def until_blocked(api, seeds, seed):
     """PRADA's attack for 400 labels; whether an alarm has stopped it."""
     try:
@@ -874,21 +895,21 @@ needed = {
 }
 ratio = {name: sigma / tau for name, (tau, sigma) in signal.items()}
 clock_error = clock["over HTTP"][0][-1].mean()
-Markdown(
-    " ".join(
-        f"{name[0].upper()}{name[1:]}, a layer takes {tau:.0f} µs and the time of a "
-        f"query scatters by {sigma:.0f} µs (quartiles, as a standard "
-        f"deviation); a mean error of one layer "
+told = []
+for name, (tau, sigma) in signal.items():
+    told.append(
+        f"{name[0].upper()}{name[1:]}, a layer takes {tau:.0f} µs, and the "
+        f"time of a query scatters by {sigma:.0f} µs (from the quartiles, as "
+        "a standard deviation); a mean error of one layer "
         + (
             f"is reached with {needed[name]} queries."
             if needed[name]
             else f"is not reached with {sizes[-1]} queries."
         )
-        for name, (tau, sigma) in signal.items()
     )
-    + f" By the bound, the wire multiplies the queries by "
-    f"{(ratio['over HTTP'] / ratio['in process']) ** 2:.1f}."
-)
+more = (ratio["over HTTP"] / ratio["in process"]) ** 2
+told.append(f"By the bound, the wire multiplies the queries by {more:.1f}.")
+Markdown(" ".join(told))
 
 
 # %% [markdown]
@@ -898,10 +919,32 @@ Markdown(
 # server alone; one more connection to the server shows what is noise.
 # Single rows are timed in turns; batches of 100 are sent by two clients at
 # once, round by round.
+# Client, server and gateway compute at once, for which two cores must be
+# free; the folded cell measures that too.
 
 
-# %%
-def batch_rate(door, batch, calls=16):
+# %% tags=["hide-input"]
+SPIN = """
+import time
+wall, busy = time.perf_counter(), time.process_time()
+while time.process_time() - busy < 0.3:
+    pass
+print(0.3 / (time.perf_counter() - wall))
+"""
+
+
+def two_cores():
+    """What share of a core each of two busy processes gets here, 0 to 1."""
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", SPIN]
+        pair = [
+            stack.enter_context(child(command, stdout=PIPE, text=True))
+            for _ in range(2)
+        ]
+        return min(float(p.stdout.readline()) for p in pair)
+
+
+def batch_rate(door, batch, calls=10):
     """Rows a second of a door, by two clients at once."""
     start = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
@@ -927,27 +970,34 @@ def race(doors, rows, rounds, seed):
 
 
 # %% [markdown]
-# The options as an owner writes them, and the race:
+# The options as an owner writes them; every gateway keeps its ledger in a
+# file.
 
 # %%
 sigmoid = "defenses/deceptive_perturbations:ReverseSigmoid"
 monitor = 'defenses/prada_detection:Prada {"delta": 1e-9}'
 options = {
     "gateway": (),
-    "+ ledger in a file": ("--ledger", "LEDGER"),
     "+ reverse sigmoid": ("--defense", sigmoid),
     "+ PRADA's detector": ("--monitor", monitor),
     "+ labels": ("--returns", "label"),
 }
+
+# %% [markdown]
+# All of them at once, and the race:
+
+# %%
+free = [two_cores()]
 with ExitStack() as stack:
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     doors = {name: remote for name in ("server", "server again")}
     for name, more in options.items():
-        more = [f"{folder}/books.db" if o == "LEDGER" else o for o in more]
+        more = (*more, "--ledger", folder / f"{len(doors)}.db")
         start = gateway_process(url, "breast_cancer", 30, *more)
         door = stack.enter_context(start)
         doors[name] = RemoteAPI(door, "breast_cancer", key="k-eve")
     slow, fast = race(doors, test_x, rounds, seed)
+free.append(two_cores())
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Left: latency of one row as a multiple of the server's. Right: rows a second in batches of 100 as a share of the server's. A point a round, with mean and 95 % interval."}, "image": {"alt": "Two panels of points with intervals, a line for each gateway and one for the second connection to the server."}}
 slower = dict(zip(doors, slow / slow[0], strict=True))
@@ -983,16 +1033,16 @@ noise = max(
     abs(math.log(in_middle(group["server again"])))
     for group in (slower, share)
 )
-too_noisy = noise > math.log(1.25)
+too_noisy = noise > math.log(1.25) or min(free) < 0.85
 Markdown(
     "Medians over rounds. One row a call: the server takes "
     f"{1e3 * in_middle(slow[0]):.1f} ms, the gateway "
     f"**{in_middle(slower['gateway']):.2f}** times as long. In batches of "
     f"100: {in_middle(fast[0]):,.0f} rows a second from the server, "
     f"**{in_middle(share['gateway']):.2f}** times as many through the "
-    "gateway. The two connections to the server differ by "
-    f"{math.expm1(noise):.0%}: "
-    + ("too much to tell." if too_noisy else "that is the noise.")
+    f"gateway. The two connections to the server differ by "
+    f"{math.expm1(noise):.0%}, and two busy processes got {min(free):.0%} of "
+    "a core each: " + ("too noisy to tell." if too_noisy else "quiet enough.")
 )
 
 # %% [markdown]
@@ -1063,8 +1113,10 @@ plotting.table(
 # ## Paper and this run
 #
 # There is no paper behind this page.
-# What is claimed of time is a ratio, taken within one run, and not where two
-# connections to one and the same server are told apart by 25 %.
+# What is claimed of time is a ratio to MLServer, taken within one run.
+# It is *too noisy here* where two connections to the same server are told
+# apart by 25 %, or two busy processes do not get 85 % of a core each; and it
+# is not claimed of the stand-in, which does less for an answer.
 
 # %% tags=["hide-input"]
 claims.add(
@@ -1127,18 +1179,19 @@ claims.add(
     not isinstance(after[0], ClientBlocked),
     high=0,
 )
-claims.add(
-    "gateway: median latency of one row, to the server's",
-    in_middle(slower["gateway"]),
-    high=2,
-    noisy=too_noisy,
-)
-claims.add(
-    "gateway: rows a second in batches of 100, to the server's",
-    in_middle(share["gateway"]),
-    low=0.7,
-    noisy=too_noisy,
-)
+if is_mlserver:
+    claims.add(
+        "gateway: median latency of one row, to the server's",
+        in_middle(slower["gateway"]),
+        high=2,
+        noisy=too_noisy,
+    )
+    claims.add(
+        "gateway: rows a second in batches of 100, to the server's",
+        in_middle(share["gateway"]),
+        low=0.7,
+        noisy=too_noisy,
+    )
 claims.check()
 running.close()
 
