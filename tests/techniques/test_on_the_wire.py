@@ -82,8 +82,8 @@ def test_networks_have_the_depths_that_they_are_named_by(models):
         net = models[f"net-{depth}"]
         assert len(net.coefs_) == depth + 1
         assert net.coefs_[0].shape == (64, chapter.WIDTH)
-    again = chapter.estimators(0)["net-3"]
-    np.testing.assert_array_equal(again.coefs_[0], models["net-3"].coefs_[0])
+    again = chapter.estimators(0)["net-4"]
+    np.testing.assert_array_equal(again.coefs_[0], models["net-4"].coefs_[0])
 
 
 def test_the_folder_of_the_network_is_what_the_server_reads(tmp_path, lenet):
