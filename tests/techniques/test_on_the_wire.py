@@ -115,6 +115,20 @@ def test_a_server_gives_what_the_models_say(url, models, lenet, rows):
     assert (RemoteAPI(url, "digits").query(x) == lenet.predict(x)).all()
 
 
+def test_a_call_by_hand_asks_for_the_output_that_it_names(url, models, rows):
+    def said(*output):
+        _, text = chapter.infer(url, "breast_cancer", rows[:2], *output)
+        (found,) = json.loads(text)["outputs"]
+        return found["name"], np.ravel(found["data"])
+
+    name, labels = said()
+    assert name == "predict" and labels.shape == (2,)
+    name, p = said("predict_proba")
+    assert name == "predict_proba"
+    own = models["breast_cancer"].predict_proba(rows[:2])
+    np.testing.assert_allclose(p, own.ravel(), atol=1e-12)
+
+
 def test_a_server_grants_everything_to_a_stranger(url, rows):
     assert chapter.outsider(url, "breast_cancer", rows[:1]) == {
         "a label": 200,
@@ -341,3 +355,7 @@ def test_a_race_tells_a_slow_door_from_a_quick_one():
     assert np.median(slow[1] / slow[0]) > 2
     assert np.median(fast[1] / fast[0]) < 0.5
     assert doors["quick"].sizes.count(100) == 3 * 10
+
+
+def test_two_busy_processes_get_a_share_of_a_core():
+    assert 0 < chapter.two_cores() < 1.2
