@@ -158,6 +158,7 @@ def test_a_server_is_gone_after_its_block(
         with pytest.raises(KeyError, match="a cell"), server as url:
             assert url.startswith("http://127.0.0.1:")
             raise KeyError("a cell")  # as a cell may
+        assert set(threading.enumerate()) <= before
         with pytest.raises(RemoteError, match="cannot be reached"):
             RemoteAPI(url, "digits", retries=0).query(np.zeros((1, 2)))
 
