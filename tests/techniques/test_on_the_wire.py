@@ -150,9 +150,8 @@ def test_a_server_lists_its_models_and_says_who_it_is(url, models):
     assert name in ("mlserver", "the stand-in")
 
 
-def test_a_server_is_gone_after_its_block(
-    models, lenet, monkeypatch, tmp_path
-):
+def test_a_server_is_gone_after_its_block(lenet, monkeypatch, tmp_path):
+    before = set(threading.enumerate())
     for _ in range(2):
         server = stand_in({}, lenet, monkeypatch, tmp_path)
         with pytest.raises(KeyError, match="a cell"), server as url:
