@@ -91,14 +91,26 @@ def free_port():
         return door.getsockname()[1]
 
 
-def latency(api, x, calls):
-    """Median seconds of a call with one row."""
-    taken = []
+def latency(apis, x, calls):
+    """Median seconds of a call with one row, of each API, asked in turn."""
+    taken = [[] for _ in apis]
     for i in range(calls):
-        start = time.perf_counter()
-        api.query(x[i % len(x)][None])
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        for api, times in zip(apis, taken, strict=True):
+            start = time.perf_counter()
+            api.query(x[i % len(x)][None])
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
+
+
+def busy():
+    """CPU seconds so far of this process and of each of its children."""
+    me = os.getpid()
+    children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
+    found = []
+    for pid in [me, *children]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+        found.append(sum(map(int, fields.split()[11:13])) / 100)
+    return np.array(found)
 
 
 def throughput(api, x, calls, clients=2):
@@ -110,7 +122,7 @@ def throughput(api, x, calls, clients=2):
     return 100 * calls / (time.perf_counter() - start)
 
 
-def overhead(rounds=7):
+def overhead(rounds=9):
     """Print what the gateway adds to the server behind it."""
     model, x = victim()
     there = (environment() / "bin" / "mlserver").exists()
@@ -133,16 +145,15 @@ def overhead(rounds=7):
                     f"http://127.0.0.1:{port}", "cancer", key="key-0"
                 )
                 assert (front.query(x) == alone.query(x)).all()
-                found = []
+                found, spent = [], []
                 for _ in range(rounds):
-                    found.append(
-                        (
-                            latency(alone, x, 60),
-                            latency(front, x, 60),
-                            throughput(alone, x, 60),
-                            throughput(front, x, 60),
-                        )
-                    )
+                    one = latency((alone, front), x, 40)
+                    many, at = [], [busy()]
+                    for api in (alone, front):
+                        many.append(throughput(api, x, 40))
+                        at.append(busy())
+                    found.append([*one, *many])
+                    spent.append(np.diff(at, axis=0))
                 a, b, c, d = np.array(found).T
                 said = "each entry waits for the disk" if sync else "default"
                 print(
@@ -154,6 +165,15 @@ def overhead(rounds=7):
                     f"{np.median(c):,.0f} rows/s, through the gateway "
                     f"{np.median(d):,.0f}, ratio {np.median(d / c):.2f} "
                     f"({(d / c).min():.2f} to {(d / c).max():.2f})",
+                    flush=True,
+                )
+                straight, through = 1e3 * np.mean(spent, axis=0) / 40
+                print(
+                    "CPU milliseconds of a call with 100 rows, in client, "
+                    f"server, gateway: {straight.round(1)}, through the "
+                    f"gateway {through.round(1)}; where the cores are full "
+                    "the throughput is their ratio, "
+                    f"{straight.sum() / through.sum():.2f}",
                     flush=True,
                 )
 
