@@ -688,9 +688,9 @@ Markdown(
         else "The stand-in's "
     )
     + f"answers differ from those of the models here by {max(off_here):.0e} "
-    f"at most, and copies by {beyond:.0e}. On 2,000 test digits the copy of KnockoffNets "
-    f"answers as the victim on {fidelity['KnockoffNets']:.0%}, that of "
-    f"PRADA's attack on {fidelity[PRADAS]:.0%}."
+    f"at most, and copies by {beyond:.0e}. On 2,000 test digits the copy of "
+    f"KnockoffNets answers as the victim on {fidelity['KnockoffNets']:.0%}, "
+    f"that of PRADA's attack on {fidelity[PRADAS]:.0%}."
 )
 
 
