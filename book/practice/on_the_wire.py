@@ -10,8 +10,8 @@
 # # On the wire
 #
 # The attacks of this book have asked an object in their own process.
-# Here they ask a server over HTTP, which nobody here wrote: they are not
-# changed for it, and take away the same copies.
+# Here they ask MLServer over HTTP, a server that nobody here wrote: they are
+# not changed for it, and take away the same copies.
 # Then a gateway that meters, defends and watches is put in front of the
 # server, and they are tried again.
 #
@@ -1254,8 +1254,8 @@ for taken in (times, late):
 # - A gateway sells one output to the holders of keys, counts rows, and lets
 #   the defenses and monitors of this book guard a model they know nothing of.
 # - It guards its own door: neither the one behind it nor the next key.
-# - The clock is the one thing that the wire blurs, and repeats average that
-#   out.
+# - The clock is the one thing that the wire blurs; by how much, and how many
+#   repeats that costs, is up to the machine.
 #
 # ## References
 #
