@@ -838,7 +838,8 @@ print(type(after[0]).__name__, "for the blocked;", after[1], "for the other")
 # Five networks of one width, two of known depth and three of unknown, are
 # timed in turns by StealNN's stopwatch, and their depths read off between the
 # two: once in this process, once over HTTP.
-# Each sweep is cut after 3, 10, 30 ... rounds.
+# Each sweep is cut after 3, 10, 30 ... rounds, and a reading beyond the two
+# known depths is drawn back to them.
 
 
 # %%
@@ -852,7 +853,7 @@ def depth_errors(calls, rows, sizes, sweeps):
         taken = STEALNN.latencies(calls, rows, max(sizes), s)
         cut = [STEALNN.features(taken[:, :n]) for n in sizes]
         told = [STEALNN.between(t[2:], t[0], t[1], KNOWN) for t in cut]
-        errors.append([np.abs(t - HIDDEN).mean() for t in told])
+        errors.append([np.abs(t.clip(*KNOWN) - HIDDEN).mean() for t in told])
         times.append(taken)
     return np.array(errors).T, np.stack(times)
 

@@ -323,6 +323,14 @@ def test_a_wrong_depth_is_an_error_of_so_many_layers(monkeypatch):
     assert errors.item() == pytest.approx(2, abs=1e-3)
 
 
+def test_a_reading_stays_between_the_known_depths(monkeypatch):
+    depths = np.array(chapter.KNOWN + chapter.HIDDEN, dtype=float)
+    depths[2:] = 99
+    clock(monkeypatch, depths)
+    errors, _ = chapter.depth_errors([None] * 5, None, [3], 1)
+    assert errors.item() == pytest.approx(16 - np.mean(chapter.HIDDEN))
+
+
 class Door:
     """A door that takes so long a call; who asked at once is counted."""
 
