@@ -102,15 +102,23 @@ def latency(apis, x, calls):
     return [statistics.median(times) for times in taken]
 
 
+def children_of(pid):
+    """The processes that it has started and that still run."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def spent_by(pid):
+    """CPU seconds so far of a process and of all that it has started."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    own = sum(map(int, fields.split()[11:13])) / 100
+    return own + sum(map(spent_by, children_of(pid)))
+
+
 def busy():
     """CPU seconds so far of this process and of each of its children."""
     me = os.getpid()
-    children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
-    found = []
-    for pid in [me, *children]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-        found.append(sum(map(int, fields.split()[11:13])) / 100)
-    return np.array(found)
+    parts = [spent_by(pid) for pid in children_of(me)]
+    return np.array([spent_by(me) - sum(parts), *parts])
 
 
 def throughput(api, x, calls, clients=2):
@@ -127,7 +135,7 @@ def overhead(rounds=9):
     model, x = victim()
     there = (environment() / "bin" / "mlserver").exists()
     if there:
-        behind = mlserver(model, "cancer")
+        behind = mlserver({"cancer": model})
     else:
         own = PredictionAPI(model.predict_proba)
         behind = serve(own, {"none": "gateway"}, model="cancer")

@@ -248,6 +248,7 @@ FLOORS = [
     "frontier/",
     "comparison/",
     ("comparison/defense_comparison", "comparison/arena"),
+    "practice/",
 ]
 
 

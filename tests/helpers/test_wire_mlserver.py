@@ -29,7 +29,7 @@ def model(rows):
 def url(model):
     if not (environment() / "bin" / "mlserver").exists():
         pytest.skip("MLServer is not installed: run make wire")
-    with mlserver(model, "cancer") as url:
+    with mlserver({"cancer": model}) as url:
         yield url
 
 
