@@ -1,0 +1,1829 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Auditing an endpoint
+#
+# An owner wants to know how much of a model its answers give away, and which
+# of the book's defenses would help.
+# This chapter turns the book on an endpoint: it looks at the answers, tries
+# every attack that fits them within a budget, asks what a monitor would have
+# seen, and replays the thefts through the gateway behind each defense.
+# With no parameters it audits a wine model that it sells itself.
+#
+# :::{admonition} In this chapter
+# :class: tip
+# You will
+# - read off the answers what they reveal;
+# - let every attack of the book that fits spend its share of a budget;
+# - replay what was stolen against monitors and defenses, without paying again;
+# - audit a model of your own.
+#
+# <!-- minutes -->
+# The attacks and defenses are those of the chapters before, chosen as in
+# [the contestants](../comparison/contestants.ipynb).
+# :::
+
+# %% tags=["remove-cell"]
+try:
+    import mexutils  # noqa: F401
+except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q --no-deps "
+        "git+https://github.com/model-extraction-hands-on/book",
+    )
+
+# %% tags=["hide-input"]
+import hashlib
+import html
+import importlib
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from mexutils import (
+    BudgetExceeded,
+    Claims,
+    PredictionAPI,
+    checks,
+    datasets,
+    load_chapter,
+    metrics,
+    plotting,
+    training,
+)
+from mexutils.api import checked_rows
+from mexutils.clients import LabelAndConfidence
+from mexutils.notebook import Markdown
+from mexutils.runs import proportion_interval
+from mexutils.wire import RemoteAPI, RemoteError, serve
+
+plotting.use_style()
+claims = Claims()
+
+STEALML = load_chapter("attacks/stealml")
+PATHS = load_chapter("attacks/stealml_trees")
+CLASSIFIER = load_chapter("attacks/steal_classifier")
+EXACT = load_chapter("frontier/exact_copies")
+DETECT = load_chapter("defenses/prada_detection")
+CONTEST = load_chapter("comparison/contestants")
+
+# %% [markdown]
+# What is audited: a `url` with its `model`, or a function to `predict` with;
+# with neither, the wine model.
+# `key` names the environment variable that holds the key, so that no page
+# ever shows it.
+
+# %% tags=["parameters"]
+seed = 0
+url = ""  # of a server of the Open Inference Protocol
+model = "model"  # its name there
+key = ""  # environment variable that holds the key
+output = ""  # to ask for by name, as predict_proba
+predict = ""  # package.module:name or file.py:name, in place of a url
+rows = ""  # CSV, Parquet or NPY: rows like those that customers send
+labels = ""  # their true classes: a column, or an NPY file; may be left out
+classes = ""  # names of the classes in the model's order: no,yes
+budget = 1000  # rows that may be sent in all
+price = 1.50  # dollars for 1,000 rows
+owned = ""  # yes: the model is mine
+folder = ""  # for the page, the table, and the answers that were paid for
+
+# %% [markdown]
+# ## At a glance
+#
+# One call audits what the parameters name, and ends in five lines.
+
+# %%
+chapter = load_chapter("practice/audit")
+asked = {"url": url, "model": model, "key": key, "output": output}
+asked |= {"predict": predict, "rows": rows, "labels": labels}
+asked |= {"classes": classes, "budget": budget, "price": price}
+asked |= {"owned": owned, "seed": seed}
+place = folder or tempfile.mkdtemp()
+report = chapter.audit(**asked, folder=place)
+print("\n".join(report.summary))
+
+# %% [markdown]
+# From a shell, in a checkout of the book, the same is
+#
+# ```bash
+# make audit url=http://127.0.0.1:8080 model=cancer key=AUDIT_KEY \
+#     rows=rows.csv labels=diagnosis budget=2000 owned=yes
+# ```
+#
+# and leaves this page, filled in for that model, as `_build/audit.ipynb`, and
+# beside it a folder with a short page, a table and the five lines.
+#
+# ## The question
+#
+# | | |
+# |---|---|
+# | **has** | an endpoint of its own, and rows as its customers send them |
+# | **pays** | for every row that is sent, a budget at most |
+# | **knows** | what any customer knows: the answers |
+# | **wants** | to know what a thief would get, and what would help |
+#
+# An audit is a theft, so that it is for owners alone: without the word
+# `owned` nothing is sent.
+#
+# ## The idea
+#
+# Of a budget of $B$ rows a quarter is put aside to judge by: rows of the
+# reader's that no attack may ask.
+# They are paid for as well, and their answers are also what is looked at
+# first.
+# What is left is split evenly over the attacks that fit:
+#
+# $$
+# B = n_\text{judge} + n_\text{repeated} + \sum_{a \text{ fits}} B_a ,
+# \qquad
+# B_a = \frac{\text{what is left}}{\text{attacks still to come}} ,
+# $$
+#
+# so that what one attack leaves over goes to those after it.
+# Everything after that is free: monitors and defenses meet the answers that
+# were kept.
+#
+# ## From scratch
+#
+# ### The endpoint
+#
+# By default the chapter sells a model itself: a softmax regression that tells
+# the quality of red wine, 3 to 8, behind the gateway of `mexutils.wire`.
+
+
+# %%
+def wine_api(seed):
+    """The wine model as it is sold, rows of customers, and their classes."""
+    mine, rest, _ = datasets.tabular("red_wine", seed)
+    victim = LogisticRegression(max_iter=1000).fit(mine.x, mine.y)
+    api = PredictionAPI(victim.predict_proba, classes=victim.classes_)
+    return api, rest.x, rest.y
+
+
+# %% [markdown]
+# The folded cell connects: to that gateway, to a URL, or to a function, an
+# estimator or a torch module on an import path.
+# Whatever can be refused, a wrong key or an unreachable server, is refused
+# here, before anything is paid.
+
+# %% tags=["hide-input"]
+AGREED = "yes", "true", "1"
+"""What counts as the owner's word."""
+
+
+class Target(NamedTuple):
+    """What is audited.
+
+    ask: rows to answers. who: its name. shape: of one row, or None. classes:
+    names in its order, or None. hidden: asks a server that answers labels for
+    probabilities all the same, or None.
+    """
+
+    ask: Callable
+    who: str
+    shape: tuple | None = None
+    classes: list | None = None
+    hidden: Callable | None = None
+
+
+@contextmanager
+def connected(url, model, key, output, predict, seed):
+    """The target, while it can be asked; errors come before any bill."""
+    if url and predict:
+        raise ValueError("give url= or predict=, not both")
+    if predict:
+        yield imported(predict)
+    elif url:
+        yield remote(url, model, _key(key), output)
+    else:
+        with serve(wine_api(seed)[0], {"k-audit": "audit"}) as found:
+            here = remote(found, "model", "k-audit", "")
+            yield here._replace(who=f"the wine model, seed {seed}")
+
+
+def _key(name):
+    if name and not os.environ.get(name):
+        raise ValueError(
+            "key= must name an environment variable that holds the key, and "
+            "there is none of that name: export AUDIT_KEY=..., key=AUDIT_KEY"
+        )
+    return os.environ[name] if name else None
+
+
+def remote(url, model, key, output):
+    """The target at a URL; it is described first, which costs nothing."""
+    make = partial(RemoteAPI, url, model, key=key)
+    api = make(output=output or None)
+    try:
+        told = api.describe()
+    except PermissionError as error:
+        raise PermissionError(
+            f"{error}; the audit takes it from the environment variable that "
+            "key= names"
+        ) from None
+    except LookupError as error:
+        raise LookupError(
+            f"{error}: is model={model} its name there?"
+        ) from None
+    ours, names = told.get("platform") == "mexutils", api.classes
+    hidden = None if output or ours else make(output="predict_proba").query
+    names = None if names is None else names.tolist()
+    who = f"{model} at {url}"
+    return Target(api.query, who, api.input_shape, names, hidden)
+
+
+def imported(path):
+    """The target on an import path, `module:name` or `file.py:name`."""
+    place, _, name = path.partition(":")
+    try:
+        if place.endswith(".py"):
+            spec = spec_from_file_location(Path(place).stem, place)
+            found = module_from_spec(spec)
+            spec.loader.exec_module(found)
+        else:
+            sys.path.insert(0, os.getcwd())
+            found = importlib.import_module(place)
+        found = getattr(found, name)
+    except (ImportError, OSError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"predict={path} is not there ({error}): write module:name or "
+            "file.py:name of a function, an estimator or a torch module"
+        ) from error
+    names = getattr(found, "classes_", None)
+    names = None if names is None else np.asarray(names).tolist()
+    width = getattr(found, "n_features_in_", None)
+    shape = None if width is None else (int(width),)
+    if isinstance(found, nn.Module):
+        return Target(partial(training.predict_proba, found), path)
+    for method in ("predict_proba", "predict"):
+        if hasattr(found, method):
+            return Target(getattr(found, method), path, shape, names)
+    if not callable(found):
+        raise ValueError(f"predict={path} is no function of rows")
+    return Target(found, path)
+
+
+# %% [markdown]
+# ### Rows
+#
+# A thief asks in the units of the rows that he has, and the attacks of the
+# book ask in $[-1, 1]$.
+# So the range of every column is read off the reader's rows; a column that
+# holds whole numbers alone, as categories do, is only ever asked for whole
+# numbers.
+
+
+# %%
+class Units:
+    """Between the reader's rows (n, ...) and rows (n, d) in [-1, 1].
+
+    whole: (d,) whether a column holds whole numbers alone.
+    """
+
+    def __init__(self, rows):
+        flat = rows.reshape(len(rows), -1)
+        self.shape, self.low = rows.shape[1:], flat.min(axis=0)
+        self.span = np.ptp(flat, axis=0) + (np.ptp(flat, axis=0) == 0)
+        self.whole = (flat % 1 == 0).all(axis=0)
+
+    def into(self, rows):
+        """Rows (n, d), the ends of every column at -1 and 1."""
+        flat = rows.reshape(len(rows), -1)
+        return 2 * (flat - self.low) / self.span - 1
+
+    def back(self, x):
+        """Rows as they are sent, (n, ...)."""
+        flat = (x + 1) / 2 * self.span + self.low
+        flat[:, self.whole] = flat[:, self.whole].round()
+        return flat.reshape(-1, *self.shape)
+
+
+units = Units(np.array([[6.5, 0.0], [7.25, 3.0]]))
+units.back(np.array([[0.0, 0.1]]))
+
+# %% [markdown]
+# Reading files is folded away, with the errors for what cannot be used.
+
+# %% tags=["hide-input"]
+LEAST_ROWS = 40
+"""Rows of the reader's: half to judge by, half to attack with."""
+
+
+def read_rows(path, labels=""):
+    """Rows (n, ...) float64 and labels (n,) or None, of a file."""
+    path = Path(path)
+    if not str(path) or path.name == "":
+        raise ValueError(
+            "rows= is needed: a CSV, Parquet or NPY file of rows like those "
+            "that customers send"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"rows={path}: there is no such file")
+    if path.suffix == ".npy":
+        x = np.load(path, allow_pickle=False)
+        y = np.load(labels, allow_pickle=False) if labels else None
+    elif path.suffix in (".csv", ".parquet"):
+        x, y = _frame(path, labels)
+    else:
+        raise ValueError(
+            f"rows={path} must end in .csv, .parquet or .npy, not "
+            f"{path.suffix or 'in nothing'}"
+        )
+    if y is not None and np.shape(y) != (len(x),):
+        raise ValueError(
+            f"{len(x)} rows need as many labels, not {np.shape(y)}"
+        )
+    x = checked_rows(x, None).astype(float)
+    if len(x) < LEAST_ROWS:
+        raise ValueError(
+            f"rows={path} has {len(x)} rows, and {LEAST_ROWS} are the least: "
+            "half of them judge, which no attack may ask"
+        )
+    return x, y
+
+
+def _frame(path, labels):
+    try:
+        frame = (
+            pd.read_csv(path)
+            if path.suffix == ".csv"
+            else pd.read_parquet(path)
+        )
+    except ImportError as error:
+        raise ValueError(
+            f"rows={path}: reading Parquet needs pyarrow: pip install "
+            "pyarrow, or save the rows as CSV"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise ValueError(f"rows={path} cannot be read: {error}") from error
+    if labels and labels not in frame.columns:
+        raise ValueError(
+            f"labels={labels} is no column of {path}: it has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    y = frame.pop(labels).to_numpy() if labels else None
+    words = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
+    if words:
+        raise ValueError(
+            f"{path} holds words in {', '.join(map(str, words))}: rows travel "
+            "as numbers; encode these columns as customers do, or name the "
+            "one of the classes by labels="
+        )
+    return frame.to_numpy(), y
+
+
+def fits_shape(x, shape, names=""):
+    """The rows in the endpoint's shape; `ValueError` that names both."""
+    if shape is not None and np.prod(x.shape[1:]) != np.prod(shape):
+        raise ValueError(
+            f"{names} has rows of the shape {x.shape[1:]}, and the endpoint "
+            f"takes {tuple(shape)}: leave out what is no feature, and name "
+            "the column of the classes by labels="
+        )
+    return x if shape is None else x.reshape(-1, *shape)
+
+
+def places_of(labels, classes):
+    """Places (n,) of labels among the classes; `ValueError` for strangers."""
+    if labels is None:
+        return None
+    known = {str(name): place for place, name in enumerate(classes)}
+    words = [str(_plain(label)) for label in labels]
+    strangers = sorted({word for word in words if word not in known})
+    if strangers:
+        raise ValueError(
+            f"labels {', '.join(strangers[:5])} are not among the classes "
+            f"{', '.join(list(known)[:10])}: name the right column by "
+            "labels=, or the classes in the model's order by classes=no,yes"
+        )
+    return np.array([known[word] for word in words])
+
+
+def _plain(label):
+    """A label as Python's own; 3.0 counts as 3."""
+    label = label.item() if isinstance(label, np.generic) else label
+    is_whole = isinstance(label, float) and label.is_integer()
+    return int(label) if is_whole else label
+
+
+# %% [markdown]
+# ### Nothing is paid twice
+#
+# An `Endpoint` sends no row beyond the budget, and writes down each answer
+# under the digest of its row.
+# Whoever asks the same row again, after an interruption too, gets the answer
+# from the file.
+# What is sent is entered before it goes out: a call of which nobody knows
+# whether it was billed counts as billed.
+
+
+# %%
+class Endpoint:
+    """A model whose answers are kept in a SQLite file.
+
+    target: a `Target`. path: the file. budget: rows that may ever be sent.
+    `query` takes rows (n, ...) and gives shares (n, c) or places (n,).
+    Raises `BudgetExceeded`, with nothing sent, and `ValueError` for answers
+    that are neither probabilities nor labels.
+    """
+
+    CALL = 100  # rows
+
+    def __init__(self, target, path, budget):
+        self.target, self.budget = target, budget
+        self.classes = list(target.classes or [])
+        self.db = opened(path, target.who)
+
+    @property
+    def sent(self):
+        """Rows that were sent, in this run and in those before."""
+        return int(noted(self.db, "sent") or 0)
+
+    def query(self, x, turn=0):
+        """The answers to the rows x; `turn` 1 asks them a second time."""
+        x = checked_rows(x, self.target.shape)
+        keys = [digest(row, turn) for row in x]
+        new = {k: row for k, row in zip(keys, x, strict=True)}
+        new = {k: row for k, row in new.items() if found(self.db, k) is None}
+        if len(new) > self.budget - self.sent:
+            raise BudgetExceeded(
+                f"{len(new)} rows, and {self.budget - self.sent} of the "
+                f"budget of {self.budget} are left: nothing was sent"
+            )
+        todo = list(new)
+        for i in range(0, len(todo), self.CALL):
+            part = todo[i : i + self.CALL]
+            send(self, part, np.stack([new[k] for k in part]))
+        return read(self, [json.loads(found(self.db, k)) for k in keys])
+
+
+# %% [markdown]
+# Sending, the file, and what an answer may look like are folded away.
+
+# %% tags=["hide-input"]
+TABLES = """
+CREATE TABLE IF NOT EXISTS answers (row TEXT PRIMARY KEY, answer TEXT);
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+def opened(path, who):
+    """The file of answers of that endpoint; `ValueError` if of another."""
+    try:
+        db = sqlite3.connect(path)
+        db.executescript(TABLES)
+    except sqlite3.Error as error:
+        raise ValueError(
+            f"{path} cannot be used to keep answers ({error}): give another "
+            "folder="
+        ) from error
+    before = noted(db, "who")
+    if before not in (None, who):
+        raise ValueError(
+            f"{path} holds the answers of {before}, not of {who}: give "
+            "another folder="
+        )
+    note(db, "who", who)
+    return db
+
+
+def noted(db, name):
+    """What is written down under a name, or None."""
+    sql = "SELECT value FROM about WHERE name = ?"
+    return next((v for (v,) in db.execute(sql, (name,))), None)
+
+
+def note(db, name, value):
+    """Write something down, for good."""
+    with db:
+        db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+
+
+def found(db, row):
+    """The answer that is kept for a row's digest, or None."""
+    sql = "SELECT answer FROM answers WHERE row = ?"
+    return next((a for (a,) in db.execute(sql, (row,))), None)
+
+
+def digest(row, turn=0):
+    """The name of a row, and of how often it was asked before."""
+    content = np.ascontiguousarray(row, dtype=float) + 0.0
+    return f"{hashlib.sha256(content.tobytes()).hexdigest()}-{turn}"
+
+
+def send(endpoint, keys, rows):
+    """Ask the rows and keep their answers; what is refused is not entered."""
+    before = endpoint.sent
+    note(endpoint.db, "sent", before + len(rows))
+    try:
+        answers = as_answers(endpoint.target.ask(rows), len(rows))
+    except Exception as error:
+        billed = isinstance(error, RemoteError | UnreadableAnswer)
+        if not billed or "nothing was" in str(error):
+            note(endpoint.db, "sent", before)
+        raise
+    with endpoint.db as db:
+        pairs = zip(keys, map(json.dumps, answers), strict=True)
+        db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", pairs)
+
+
+def read(endpoint, answers):
+    """Kept answers as an array: shares (n, c), or places (n,)."""
+    if isinstance(answers[0], list):
+        return np.array(answers)
+    for label in answers:
+        if label not in endpoint.classes:
+            endpoint.classes.append(label)
+    return np.array([endpoint.classes.index(label) for label in answers])
+
+
+class UnreadableAnswer(ValueError):
+    """The endpoint answered, and was paid, what no attack can use."""
+
+
+def as_answers(answer, n):
+    """A list of n labels or lists of c shares, of whatever was answered."""
+    answer = np.asarray(answer)
+    if answer.ndim == 2 and answer.shape[1] == 1:
+        answer = answer[:, 0]
+    if len(answer) != n or answer.ndim > 2:
+        raise UnreadableAnswer(
+            f"{n} rows were answered by an array of shape {answer.shape}: "
+            "audit a function of rows to probabilities (n, c) or labels (n,)"
+        )
+    if answer.ndim == 1 and answer.dtype.kind == "f":
+        if (answer % 1 == 0).all():
+            return answer.astype(int).tolist()
+        answer = np.column_stack([1 - answer, answer])
+    if answer.ndim == 1:
+        return [_plain(label) for label in answer.tolist()]
+    share = answer.astype(float)
+    if not np.isfinite(share).all() or share.min() < -1e-6 or _far(share):
+        raise UnreadableAnswer(
+            f"the answers are no probabilities (entries {share.min():.3g} to "
+            f"{share.max():.3g}); are they logits or numbers? audit the "
+            "softmax of the logits, or a classifier"
+        )
+    return share.tolist()
+
+
+def _far(share):
+    """Whether sums exceed 1 by more than rounding to one decimal may do."""
+    return share.sum(axis=1).max() > 1 + 0.05 * share.shape[1] + 1e-6
+
+
+# %% [markdown]
+# Eight rows of the wine model, asked twice: the second time they are free.
+
+# %%
+api, wines, quality = wine_api(seed)
+shop = Endpoint(Target(api.query, "wine"), ":memory:", budget=10)
+for _ in range(2):
+    shop.query(wines[:8])
+    print(f"{shop.sent} rows sent, {api.ledger.queries} billed")
+
+# %% [markdown]
+# ### What the answers reveal
+#
+# From the rows that judge, and five of them that are asked again: are there
+# probabilities, all of them, to how many decimals, in steps as those of a
+# tree, and does a row get the same answer twice?
+# The *bits* are what one answer can tell at most.
+
+
+# %%
+class Facts(NamedTuple):
+    """What the answers to the rows that judge reveal.
+
+    kind: "probabilities", "top of the list" or "labels". decimals: None
+    where the digits do not end. single: float32. steps: few answers come
+    again and again. steady: a row gets the same answer twice. varied: not all
+    answers are one.
+    """
+
+    kind: str
+    classes: int
+    decimals: int | None
+    single: bool
+    steps: bool
+    steady: bool
+    varied: bool
+    bits: float
+
+
+def inspect(answers, again, classes=0):
+    """The `Facts` of shares (n, c) or places (n,).
+
+    again: second answers to the first rows. classes: as far as known.
+    """
+    different = len(np.unique(answers, axis=0))
+    facts = {"steps": different <= len(answers) / 2, "varied": different > 1}
+    facts["steady"] = np.array_equal(answers[: len(again)], again)
+    if answers.ndim == 1:
+        c = max(classes, int(answers.max()) + 1)
+        return Facts("labels", c, None, False, bits=np.log2(c), **facts)
+    single = np.array_equal(answers, answers.astype("f4"))
+    ends = [k for k in range(13) if np.array_equal(answers, answers.round(k))]
+    decimals, c = min(ends, default=None), answers.shape[1]
+    cut = decimals is None and answers.sum(axis=1).min() < 1 - 1e-3
+    kind = "top of the list" if cut else "probabilities"
+    digit = np.log2(10) * decimals if ends else 24 if single else 53
+    most = np.log2(different) if facts["steps"] else np.inf
+    bits = float(min((c - 1) * digit, most))
+    return Facts(kind, c, decimals, single, bits=bits, **facts)
+
+
+own = api.query(wines[:100], "owner")
+for told in (own, own.round(2), own.argmax(axis=1)):
+    print(inspect(told, told[:5]))
+
+# %% [markdown]
+# ### Attacks that fit
+#
+# An attack of the book is a chapter, a run, the least rows that it needs, and
+# *conditions*, each of which is a look at the facts and the words for where it
+# fails.
+
+# %% tags=["hide-input"]
+CONDITIONS = {
+    "varied": (
+        lambda facts, units: facts.varied,
+        "every row got the same answer",
+    ),
+    "whole answers": (
+        lambda facts, units: facts.kind == "probabilities",
+        "it reads all probabilities, and the answers hold less",
+    ),
+    "all digits": (
+        lambda facts, units: facts.decimals is None and not facts.single,
+        "it needs all digits of float64, and the answers have fewer",
+    ),
+    "steady": (
+        lambda facts, units: facts.steady,
+        "the same row is answered differently",
+    ),
+    "steps": (
+        lambda facts, units: facts.steps,
+        "the answers are too many for the leaves of a tree",
+    ),
+    "no steps": (
+        lambda facts, units: not facts.steps,
+        "the answers move in steps",
+    ),
+    "any numbers": (
+        lambda facts, units: not units.whole.any(),
+        "some columns hold whole numbers alone",
+    ),
+    "two classes": (
+        lambda facts, units: facts.classes == 2,
+        "it is for two classes",
+    ),
+    "few classes": (
+        lambda facts, units: facts.classes <= CONTEST.MOST_CLASSES,
+        "it is for ten classes at most",
+    ),
+    "pictures": (
+        lambda facts, units: units.shape == (1, 28, 28),
+        "it asks pictures of 1 x 28 x 28, and these are none",
+    ),
+    "training rows": (
+        lambda facts, units: False,
+        "it needs the training rows beside an exact copy",
+    ),
+    "times": (
+        lambda facts, units: False,
+        "it reads how long a quiet machine takes, and no answer",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack of the book, as an audit tries it.
+
+    chapter: where it comes from. run: thief, rows of the pool in [-1, 1], and
+    seed, to a copy or None. least: d to the rows it needs. needs: names in
+    `CONDITIONS`.
+    """
+
+    chapter: str
+    run: Callable | None = None
+    least: Callable = lambda d: 20
+    needs: tuple = ("varied",)
+
+
+def why_not(attack, facts, units):
+    """Why an attack does not fit, in words, or ""."""
+    for name in attack.needs:
+        holds, words = CONDITIONS[name]
+        if not holds(facts, units):
+            return words
+    return ""
+
+
+# %% [markdown]
+# What each of them asks.
+# `Thief` stands between an attack and the endpoint: it holds the attack's
+# share, asks in $[-1, 1]$, and remembers what was really asked.
+
+
+# %%
+class Thief:
+    """What an attack asks, in [-1, 1], within its share of the budget.
+
+    `sent` and `heard` are rows (n, d), as they were really asked, and their
+    answers.
+    """
+
+    input_shape = classes = None
+
+    def __init__(self, endpoint, units, share, returns="probabilities"):
+        self.endpoint, self.units, self.share = endpoint, units, share
+        self.returns, self.sent, self.heard = returns, [], []
+
+    @property
+    def remaining(self):
+        """Rows that are left of the share."""
+        return self.share - len(self.sent)
+
+    def query(self, x):
+        """The answers to rows x (n, d), whatever the endpoint gives."""
+        if len(x) > self.remaining:
+            raise BudgetExceeded(
+                f"{len(x)} rows, and {self.remaining} of the share are left"
+            )
+        rows = self.units.back(np.array(x, dtype=float))
+        heard = self.endpoint.query(rows)
+        self.sent.extend(self.units.into(rows))
+        self.heard.extend(heard)
+        return heard
+
+    def allowed(self, x):
+        """The rows x (n, d) as they can be asked."""
+        return self.units.into(self.units.back(np.array(x, dtype=float)))
+
+
+# %% [markdown]
+# Equations come first: a softmax regression, or one-vs-rest, is solved from
+# $2 (d + 1)$ rows and believed if it answers them all.
+
+
+# %%
+def equations(thief, pool, seed):
+    """StealML's equations, of rows that are drawn uniformly."""
+    d, rng = pool.shape[1], np.random.default_rng(seed)
+    rows = thief.allowed(rng.uniform(-1, 1, (2 * (d + 1), d)))
+    return solved(rows, thief.query(rows))
+
+
+def solved(rows, heard):
+    """The copy whose equations hold on rows and their answers, or None."""
+    if heard.ndim == 1 or heard.min() <= 0:
+        return None
+    theta = STEALML.solve_softmax(CONTEST.Replay(heard), rows)
+    copies = [partial(STEALML.softmax_answers, theta)]
+    if 2 < heard.shape[1] and theta.size < 500:
+        theta = STEALML.fit_ovr(rows, CONTEST.normalised(heard))
+        copies.append(partial(STEALML.ovr_answers, theta))
+    right = [c for c in copies if np.abs(c(rows) - heard).max() < 1e-6]
+    return right[0] if right else None
+
+
+# %% [markdown]
+# Where nothing can be solved, a copy is learnt: from the reader's other rows
+# and as many that are made of them.
+
+
+# %%
+def learning(thief, pool, seed):
+    """Rows of the pool, then some of them moved, and uniform ones."""
+    few = pool[: thief.share // 2]
+    known = CONTEST.Known(pool, None, pool[:0], None)
+    made = CONTEST.own_rows(known, thief.share - len(few), seed)
+    rows = np.vstack([few, made])
+    thief.query(rows[np.random.default_rng(seed).permutation(len(rows))])
+
+
+# %% [markdown]
+# The others, in the words of their chapters, are folded away.
+
+# %% tags=["hide-input"]
+BOX = 0.02
+"""The widest gap left around a threshold of a tree, of a range of 2."""
+
+
+def paths(thief, pool, seed):
+    """StealML's path finding, from rows of the pool."""
+    ends = np.ones(pool.shape[1])
+    named = LabelAndConfidence(thief.query)
+    start = thief.allowed(pool[: max(1, thief.share // 10)])
+    boxes = PATHS.tree_bottom_up(named, -ends, ends, BOX, start=start)
+    heard = np.array(thief.heard)
+    pairs = np.column_stack([heard.argmax(axis=1), heard.max(axis=1)])
+    whole = {tuple(pair): p for pair, p in zip(pairs.tolist(), heard, strict=True)}
+    told = np.array([whole[tuple(map(float, b.answer))] for b in boxes])
+    order = np.argsort([-box.size() for box in boxes])
+
+    def copy(x):
+        x, answers = np.clip(x, -1, 1), np.tile(heard.mean(axis=0), (len(x), 1))
+        for i in order:
+            answers[boxes[i].holds(x)] = told[i]
+        return answers
+
+    return copy
+
+
+def network(thief, pool, seed):
+    """A hidden layer of ReLU, bend by bend, inside the box."""
+    ends = np.ones(pool.shape[1])
+    theft = EXACT.steal_network(
+        thief, len(ends), seed, box=(-ends, ends), lines=20
+    )
+    return theft.copy.predict_proba if theft.complete else None
+
+
+# %% tags=["hide-input"]
+def retraining(thief, pool, seed):
+    """StealML's adaptive retraining; what was heard is learnt from anew."""
+    learn = CONTEST.BYLABEL.linear_learner
+    known = CONTEST.Known(pool, None, pool[:0], None, learn)
+    CONTEST.retraining(thief, known, seed, thief.share)
+
+
+def classifier(thief, pool, seed):
+    """StealClassifier: a network and a threshold, from labels."""
+    known = CONTEST.Known(pool, None, pool[:0], None)
+    rows = thief.allowed(CONTEST.own_rows(known, thief.share, seed))
+    thief.returns, net = "label", CLASSIFIER.DeepNet
+    api = Labels(thief)
+    copy = CLASSIFIER.steal(api, rows, thief.share, net, seed)
+    return lambda x: np.eye(2)[copy.labels(x)]
+
+
+class Labels(CONTEST.Labels):
+    """A thief who passes on the label alone, and says so."""
+
+    returns = "label"
+    classes = None
+
+    @property
+    def remaining(self):
+        """Rows that are left of the share."""
+        return self.customer.remaining
+
+
+class Pictures:
+    """A thief as the attacks on pictures ask it."""
+
+    def __init__(self, thief):
+        self.thief, self.returns = thief, thief.returns
+
+    @property
+    def remaining(self):
+        """Rows that are left of the share."""
+        return self.thief.remaining
+
+    def query(self, x):
+        """The answers to pictures x (n, 1, 28, 28)."""
+        return self.thief.query(self.thief.units.into(x.astype(float)))
+
+    def copy(self, seed):
+        """What a network makes of all that was heard."""
+        back = self.thief.units.back
+        told = metrics.as_probabilities(np.array(self.thief.heard), 10)
+        sent = back(np.array(self.thief.sent)).astype("f4")
+        labels = CONTEST.learn_pictures(sent, CONTEST.normalised(told), seed)
+        return lambda x: np.eye(10)[labels(back(x).astype("f4"))]
+
+
+def pictured(ask, thief, pool, seed):
+    """An attack of the contestants on pictures, some of them natural."""
+    shop, letters = Pictures(thief), datasets.letters(4000, seed)
+    natural = thief.units.back(pool[: min(100, thief.share // 2)])
+    parts = letters.x, letters.y, natural.astype("f4"), None
+    ask(shop, CONTEST.Known(*parts), seed, thief.share)
+    return shop.copy(seed)
+
+
+WHOLE = ("varied", "steady", "whole answers")
+PICTURES = ("varied", "pictures", "few classes")
+ATTACKS = {
+    "equation solving": Attack(
+        "attacks/stealml",
+        equations,
+        lambda d: 2 * (d + 1),
+        (*WHOLE, "no steps"),
+    ),
+    "path finding": Attack(
+        "attacks/stealml_trees", paths, lambda d: 10 * d, (*WHOLE, "steps")
+    ),
+    "exact network": Attack(
+        "frontier/exact_copies",
+        network,
+        lambda d: 4 * d + 60,
+        (*WHOLE, "all digits", "no steps", "any numbers"),
+    ),
+    "learning from rows": Attack("comparison/contestants", learning),
+    "adaptive retraining": Attack(
+        "attacks/stealml_labels",
+        retraining,
+        lambda d: 50,
+    ),
+    "StealClassifier": Attack(
+        "attacks/steal_classifier",
+        classifier,
+        lambda d: 50,
+        ("varied", "two classes"),
+    ),
+    "KnockoffNets": Attack(
+        "attacks/knockoff_nets",
+        partial(pictured, CONTEST.natural_letters),
+        lambda d: 100,
+        PICTURES,
+    ),
+    "PRADA's attack": Attack(
+        "attacks/prada_attack",
+        partial(pictured, CONTEST.prada_attack),
+        lambda d: 200,
+        PICTURES,
+    ),
+    "hyperparameters": Attack(
+        "attacks/steal_hyperparameters", needs=("training rows",)
+    ),
+    "architecture": Attack("attacks/steal_nn", needs=("times",)),
+}
+"""Every attack of the book, in the order in which they are tried."""
+
+
+# %% [markdown]
+# Which of them fit a model like the wine model, and one that sells labels:
+
+# %%
+wide = Units(wines)
+for told in (own, own.argmax(axis=1)):
+    facts = inspect(told, told[:5])
+    fits = [n for n, a in ATTACKS.items() if not why_not(a, facts, wide)]
+    print(f"{facts.kind}: {', '.join(fits)}")
+
+# %% [markdown]
+# ### One theft
+#
+# What is learnt is learnt in three ways, by a softmax regression, by trees and
+# by a kernel; the way that does best on a fifth of the answers makes the copy.
+
+
+# %%
+def by_softmax(x, p, seed):
+    """A softmax regression."""
+    theta = STEALML.fit_scores(x, p, steps=300)
+    return partial(STEALML.softmax_answers, theta)
+
+
+def by_trees(x, p, seed):
+    """Randomised trees."""
+    trees = ExtraTreesRegressor(50, random_state=seed)
+    return trees.fit(x, p).predict
+
+
+def by_kernel(x, p, seed, most=3000):
+    """Ridge regression of the logarithms, with a Gaussian kernel."""
+    width = max(x.shape[1] * x.var(), 1e-9)
+    ridge = KernelRidge(kernel="rbf", gamma=1 / width, alpha=1e-3)
+    ridge.fit(x[:most], np.log(np.clip(p[:most], 1e-3, 1)))
+    return ridge.predict
+
+
+# %% [markdown]
+# A copy maps rows to scores (n, c), of which the largest is its label:
+
+
+# %%
+def shares_of(answers, classes):
+    """Answers of any kind as (n, classes or more) shares that sum to 1."""
+    if np.ndim(answers) == 1:
+        classes = max(classes, int(np.max(answers)) + 1)
+    told = metrics.as_probabilities(answers, classes)
+    return CONTEST.normalised(np.maximum(told, 0))
+
+
+def learnt(x, answers, classes, seed):
+    """The best copy of rows (n, d) and their answers, from rows to scores."""
+    p = shares_of(answers, classes)
+    order = np.random.default_rng(seed).permutation(len(x))
+    held, rest = np.split(order, [len(x) // 5])
+
+    def right(learn):
+        copy = learn(x[rest], p[rest], seed)
+        return metrics.fidelity(copy(x[held]), p[held])
+
+    best = max((by_softmax, by_trees, by_kernel), key=right)
+    return best(x, p, seed)
+
+
+# %% [markdown]
+# A copy is judged on the rows that no attack may ask.
+# It is *exact* where it gives them all the endpoint's own answers: to
+# $10^{-6}$, or, where those are rounded, to half a unit of the last digit.
+
+
+# %%
+class Judge(NamedTuple):
+    """Rows (n, d) that no attack may ask, their answers, and what is true.
+
+    own: shares (n, c) or places (n,). truth: places (n,) or None.
+    """
+
+    x: np.ndarray
+    own: np.ndarray
+    truth: np.ndarray | None = None
+
+    def score(self, copy, decimals=None):
+        """Fidelity with its interval, accuracy, and whether it is exact."""
+        scores, labels = copy(self.x), metrics.labels_of(self.own)
+        same = scores.argmax(axis=1) == labels
+        share = proportion_interval(same.sum(), len(same))
+        found = {"fidelity": share.mean, "low": share.low, "high": share.high}
+        if self.truth is not None:
+            found["accuracy"] = np.mean(scores.argmax(axis=1) == self.truth)
+        found["exact"] = bool(same.all())
+        if self.own.ndim == 2 and scores.shape == self.own.shape:
+            room = 1e-6 if decimals is None else 0.5 * 10.0**-decimals + 1e-9
+            off = np.abs(scores - self.own).max()
+            found["exact"] = bool(off <= room)
+        return found
+
+
+# %% [markdown]
+# A theft is one attack at its share; what was learnt is judged at a quarter
+# and at half of its answers as well.
+
+
+# %%
+def theft(name, thief, pool, judge, facts, seed):
+    """What one attack got, as a list of dictionaries, and its last copy."""
+    start, copy, ended, rows = time.perf_counter(), None, "finished", []
+    try:
+        copy = ATTACKS[name].run(thief, pool, seed)
+    except (RemoteError, UnreadableAnswer):
+        raise
+    except BudgetExceeded:
+        ended = "its share ended"
+    except (ValueError, RuntimeError) as error:
+        ended = str(error)
+    n, c = len(thief.sent), facts.classes
+    points = [n] if copy is not None else [n // 4, n // 2, n]
+    x, heard = np.array(thief.sent), np.array(thief.heard)
+    for m in (m for m in points if m >= 10):
+        best = copy or learnt(x[:m], heard[:m], c, seed)
+        how = "solved" if copy is not None else "learnt"
+        rows.append({"attack": name, "queries": m, "copy": how})
+        rows[-1] |= judge.score(best, facts.decimals) | {"ended": ended}
+        rows[-1]["seconds"] = time.perf_counter() - start
+    return rows, best if rows else None
+
+
+# %% [markdown]
+# On the wine model, whose equations need 24 rows:
+
+# %%
+shop = Endpoint(Target(api.query, "wine"), ":memory:", budget=500)
+judge = Judge(wide.into(wines[:100]), shop.query(wines[:100]))
+facts = inspect(judge.own, judge.own[:5])
+thief = Thief(shop, wide, 100)
+got, _ = theft("equation solving", thief, judge.x, judge, facts, seed)
+got[-1]
+
+# %% [markdown]
+# The shares of the budget, attack by attack:
+
+
+# %%
+def thefts(endpoint, units, pool, judge, facts, left, seed):
+    """All thefts as rows, the thieves, and why the others did not run.
+
+    left: rows that all of them may ask together.
+    """
+    reasons = {n: why_not(a, facts, units) for n, a in ATTACKS.items()}
+    todo = [name for name, reason in reasons.items() if not reason]
+    rows, thieves = [], {}
+    while todo:
+        name, share = todo.pop(0), left // (1 + len(todo))
+        least = ATTACKS[name].least(pool.shape[1])
+        if share < least:
+            reasons[name] = f"it needs {least:,} rows, its share is {share:,}"
+        elif name == "exact network" and any(r["exact"] for r in rows):
+            reasons[name] = "an exact copy is there already"
+        else:
+            thief = Thief(endpoint, units, share)
+            more, copy = theft(name, thief, pool, judge, facts, seed)
+            rows, thieves[name] = rows + more, (thief, copy)
+            left -= len(thief.sent)
+    return rows, thieves, {n: why for n, why in reasons.items() if why}
+
+
+# %% [markdown]
+# What the report at the top got, attack by attack:
+
+# %%
+columns = ["attack", "copy", "queries", "dollars", "seconds"]
+columns += ["fidelity", "low", "high", "exact"]
+plotting.table(
+    pd.DataFrame(report.thefts, columns=columns),
+    {"fidelity": "{:.1%}", "low": "{:.1%}", "high": "{:.1%}"}
+    | {"dollars": "{:.3f}", "seconds": "{:.1f}"},
+)
+
+# %% [markdown]
+# And why the others were not tried:
+
+# %%
+plotting.table(list(report.reasons.items()), columns=["attack", "why not"])
+
+# %% [markdown]
+# ### What monitors would have seen
+#
+# Everything that was asked is kept, so that it can be sent once more, to a
+# gateway that sells the kept answers and watches.
+# It speaks HTTP as the endpoint does, and costs nothing.
+
+
+# %%
+class Kept:
+    """The kept answers as a victim: it knows the rows that were asked."""
+
+    def __init__(self, x, answers, classes):
+        told = shares_of(answers, classes)
+        self.known = {digest(r): p for r, p in zip(x, told, strict=True)}
+
+    def predict_proba(self, x):
+        """Probabilities (n, c) of rows (n, d); `KeyError` for new ones."""
+        return np.stack([self.known[digest(row)] for row in x])
+
+
+def through_gateway(predict, settings, streams, size=10):
+    """Answers and alarms of clients at a gateway, by their names.
+
+    settings: of the API. streams: client to rows (n, d), sent in calls of
+    `size`.
+    """
+    api = PredictionAPI(predict, **settings, price_per_1000=0)
+    answers = {}
+    with serve(api, {name: name for name in streams}) as url:
+        for name, x in streams.items():
+            shop = RemoteAPI(url, key=name)
+            parts = np.array_split(x, -(-len(x) // size))
+            answers[name] = np.concatenate([shop.query(r) for r in parts])
+            shop.close()
+    return answers, api.alarms
+
+
+# %% [markdown]
+# Of the book's monitors [PRADA](../defenses/prada_detection.ipynb)'s needs
+# nothing but queries and labels; the other two read the leaves of a tree that
+# only its owner has.
+# It is set as the contestants set it, at one false alarm in twenty streams of
+# honest rows, here random halves of the rows that judge.
+
+
+# %%
+def prada_limit(x, labels, seed, streams=40):
+    """The suspicion, 0 to 1, that one honest stream in twenty passes.
+
+    x: (n, d) honest rows, their labels (n,). None where they are too few for
+    a test.
+    """
+    rng, seen = np.random.default_rng(seed), []
+    for _ in range(streams):
+        part = rng.permutation(len(x))[: max(len(x) // 2, 130)]
+        tests = DETECT.Stream().add(x[part], labels[part])
+        seen += [max(1 - w for _, w in tests)] if tests else []
+    if len(seen) < streams:
+        return None
+    level = 1 - CONTEST.FALSE_ALARMS
+    return float(np.quantile(seen, level, method="higher"))
+
+
+def watched(kept, judge, thieves, seed):
+    """When PRADA's monitor would have told of each attack, as rows."""
+    labels = metrics.labels_of(judge.own)
+    limit = prada_limit(judge.x, labels, seed)
+    if limit is None:
+        return [{"stream": "none", "alarm": "too few rows to set a monitor"}]
+    streams = {"honest rows": judge.x}
+    streams |= {n: np.array(t.sent) for n, (t, _) in thieves.items()}
+    limit = min(max(limit, 1e-3), 0.999)
+    settings = {"monitors": [CONTEST.prada(None, limit)]}
+    named = dict(zip(map(str, range(len(streams))), streams, strict=True))
+    sent = {key: streams[name] for key, name in named.items()}
+    _, alarms = through_gateway(kept.predict_proba, settings, sent)
+    return [
+        {
+            "stream": name,
+            "queries": len(streams[name]),
+            "alarm": f"at query {alarms[k].query}" if k in alarms else "none",
+        }
+        for k, name in named.items()
+    ]
+
+
+plotting.table(report.seen)
+
+# %% [markdown]
+# ### Defenses, replayed
+#
+# The gateway sells the kept answers once more, behind each defense at the
+# distance of the contestants, to the thief who learnt from rows, to the one
+# who solves, and to an honest customer.
+# A thief mistrusts what it hears in every way that the contestants know and
+# that asks nothing new; the one that gets most counts.
+
+
+# %%
+def heard_by(guard, make, rows, answers, classes, seed):
+    """The copy of each reading of defended answers, by its name."""
+    copies = {}
+    for name, how in CONTEST.READINGS.items():
+        facets = how.get("only_if", ())
+        if all(CONTEST.FACETS[f](guard) for f in facets) and "times" not in how:
+            read = how.get("read", CONTEST.as_they_are)
+            read = read(partial(make, seed=seed + 1000), seed, guard.inverse)
+            told = read(answers)
+            copies[name or "as told"] = learnt(rows, told, classes, seed)
+    return copies
+
+
+def replayed(name, kept, judge, streams, classes, seed):
+    """What a defense costs and leaves: one row of the report.
+
+    streams: "thief" and, if there was one, "solver" to rows (n, d).
+    """
+    guard, own = CONTEST.GUARDS[name], metrics.labels_of(judge.own)
+    held = judge.x[: len(judge.x) // 2]
+    parts = judge.x, held, judge.x, judge.x, judge.truth, own, None
+    owner = CONTEST.Owner(kept.predict_proba, None, *parts)
+    make = partial(guard.make, owner)
+    sent = streams | {"customer": judge.x}
+    how = make(seed=seed)
+    told, _ = through_gateway(kept.predict_proba, how, sent, size=100)
+    copies = heard_by(
+        guard, make, streams["thief"], told["thief"], classes, seed
+    )
+    if "solver" in streams:
+        copies["solved"] = solved(streams["solver"], told["solver"])
+    scores = {n: judge.score(c) for n, c in copies.items() if c is not None}
+    best = max(scores, key=lambda n: scores[n]["fidelity"])
+    keys = ("fidelity", "low", "high")
+    row = {"defense": name, "read": best} | {k: scores[best][k] for k in keys}
+    return row | price_of(told["customer"], judge, kept)
+
+
+def price_of(told, judge, kept):
+    """What an honest customer notices: labels, distance, accuracy."""
+    true = kept.predict_proba(judge.x)
+    labels, own = metrics.labels_of(told), true.argmax(axis=1)
+    far = np.abs(shares_of(told, true.shape[1]) - true).sum(axis=1).mean()
+    row = {"labels changed": np.mean(labels != own), "L1 moved": far}
+    if judge.truth is not None:
+        right = np.mean(own == judge.truth) - np.mean(labels == judge.truth)
+        row["accuracy lost"] = right
+    return row
+
+
+# %% [markdown]
+# Which defenses can be replayed follows from their facets; the others have a
+# reason.
+
+
+# %%
+def replays(kept, judge, facts, thieves, seed):
+    """Rows of the defenses that can be replayed, and why others cannot."""
+    rows, reasons = [], {}
+    asked = {"thief": "learning from rows", "solver": "equation solving"}
+    streams = {
+        key: np.array(thieves[name][0].sent)
+        for key, name in asked.items()
+        if name in thieves
+    }
+    for name, guard in CONTEST.GUARDS.items():
+        if guard.watches:
+            reasons[name] = "it watches, and changes no answer"
+        elif "thief" not in streams:
+            reasons[name] = "nothing was learnt from rows"
+        elif name == "BDPL":
+            reasons[name] = "it asks the model about rows near the client's"
+        elif facts.kind == "labels" and name != "none":
+            reasons[name] = "the answers are labels already"
+        else:
+            parts = kept, judge, streams, facts.classes, seed
+            rows.append(replayed(name, *parts))
+    return rows, reasons
+
+
+plotting.table(
+    pd.DataFrame(report.guards),
+    dict.fromkeys(
+        ("fidelity", "low", "high", "labels changed", "accuracy lost"),
+        "{:.1%}",
+    )
+    | {"L1 moved": "{:.2f}"},
+)
+
+# %% [markdown]
+# ### Five lines
+#
+# The summary is computed from the rest; nothing in it is a fixed sentence
+# about an outcome.
+
+
+# %%
+class Report(NamedTuple):
+    """An audit: what it is about, what came of it, and five lines.
+
+    thefts, seen, guards: lists of dictionaries. reasons, unreplayed: names to
+    words. common: share of the commonest answer.
+    """
+
+    who: str
+    facts: Facts
+    judged: int
+    common: float
+    sent: int
+    dollars: float
+    thefts: list
+    reasons: dict
+    seen: list
+    guards: list
+    unreplayed: dict
+    summary: tuple = ()
+
+    @property
+    def best(self):
+        """The theft with the highest fidelity, the cheapest of equals."""
+        key = lambda r: (r["exact"], r["fidelity"], -r["queries"])  # noqa: E731
+        return max(self.thefts, key=key, default=None)
+
+    @property
+    def gained(self):
+        """Whether the best copy beats the commonest answer."""
+        return self.best is not None and self.best["low"] > self.common
+
+
+def summary(report):
+    """Five lines in plain words."""
+    tried = {r["attack"] for r in report.thefts}
+    return (
+        f"Answers of {report.who}: {in_words(report.facts)}.",
+        f"Attacks: {len(tried)} of the {len(ATTACKS)} of the book fit and "
+        f"were tried; {report.sent:,} rows were sent in all, "
+        f"${report.dollars:.2f}.",
+        f"Copy: {copy_in_words(report)}.",
+        f"Monitor: {seen_in_words(report)}.",
+        f"Defense: {guards_in_words(report)}.",
+    )
+
+
+# %% [markdown]
+# The words, and the files that a report leaves, are folded away.
+
+# %% tags=["hide-input"]
+def in_words(facts):
+    """What the answers reveal."""
+    digits = "all digits"
+    if facts.single:
+        digits = "float32"
+    if facts.decimals is not None:
+        digits = f"{facts.decimals} decimals"
+    parts = [f"{facts.kind} of {facts.classes} classes"]
+    parts += [digits] if facts.kind != "labels" else []
+    parts += ["in steps"] if facts.steps and facts.kind != "labels" else []
+    parts += [] if facts.steady else ["different when asked again"]
+    return f"{', '.join(parts)}; {facts.bits:.0f} bits an answer at most"
+
+
+def copy_in_words(report):
+    """The best copy, or that there is none."""
+    best = report.best
+    if best is None:
+        return "no attack of the book fits this model within the budget"
+    words = (
+        f"the best, by {best['attack']}, answers {best['fidelity']:.1%} "
+        f"[{best['low']:.1%}, {best['high']:.1%}] of {report.judged} rows as "
+        f"the model does, for {best['queries']:,} rows, "
+        f"${best['dollars']:.2f}"
+    )
+    if not report.gained:
+        return (
+            f"no attack got more than the commonest answer, "
+            f"{report.common:.1%}; {words}"
+        )
+    return words + ("; it is exact there" if best["exact"] else "")
+
+
+def seen_in_words(report):
+    """What PRADA's monitor would have seen."""
+    if report.seen[0]["stream"] == "none":
+        return report.seen[0]["alarm"]
+    honest, *others = report.seen
+    told = [r["stream"] for r in others if r["alarm"] != "none"]
+    words = f"PRADA's tells of {len(told)} of {len(others)} attacks"
+    words += f" ({', '.join(told)})" if told else ""
+    return f"{words}; on honest rows: {honest['alarm']}"
+
+
+def guards_in_words(report):
+    """The replayed defense that leaves least, and its price."""
+    none = [r for r in report.guards if r["defense"] == "none"]
+    others = [r for r in report.guards if r["defense"] != "none"]
+    if not others:
+        why = {*report.unreplayed.values()} - {
+            report.unreplayed.get("PRADA"),
+            report.unreplayed.get("BDPL"),
+        }
+        return f"none could be replayed: {', '.join(why) or 'none fits'}"
+    least = min(others, key=lambda r: r["fidelity"])
+    return (
+        f"behind {least['defense']} the replayed thefts get "
+        f"{least['fidelity']:.1%} in place of {none[0]['fidelity']:.1%}, "
+        f"and {least['labels changed']:.1%} of the labels change"
+    )
+
+
+def write(report, folder):
+    """`summary.txt`, `audit.csv` and the page `audit.html`."""
+    folder = Path(folder)
+    (folder / "summary.txt").write_text("\n".join(report.summary) + "\n")
+    parts = {
+        "thefts": pd.DataFrame(report.thefts),
+        "attacks not tried": _pairs("attack", report.reasons),
+        "monitors": pd.DataFrame(report.seen),
+        "defenses": pd.DataFrame(report.guards),
+        "defenses not replayed": _pairs("defense", report.unreplayed),
+    }
+    table = pd.concat(parts, names=["part"]).reset_index("part")
+    table.to_csv(folder / "audit.csv", index=False)
+    page = ["<meta charset='utf-8'><title>Audit</title><h1>Audit</h1><ol>"]
+    page += [f"<li>{html.escape(line)}</li>" for line in report.summary]
+    page += ["</ol>"]
+    for name, frame in parts.items():
+        page += [f"<h2>{name.capitalize()}</h2>"]
+        page += [frame.to_html(index=False, float_format="{:.3f}".format)]
+    (folder / "audit.html").write_text("\n".join(page))
+
+
+def _pairs(what, reasons):
+    return pd.DataFrame(list(reasons.items()), columns=[what, "why not"])
+
+
+# %% [markdown]
+# ### The audit
+#
+# What can be refused is refused first; the order of the rest is that of this
+# page.
+
+
+# %%
+JUDGES, AGAIN, SMALLEST = 20, 5, 20
+"""Rows to judge by at least, asked again, and of the smallest attack."""
+
+
+def audited(endpoint, x, y, price, seed):
+    """The `Report` on an endpoint, from rows (n, ...) and labels or None."""
+    order, budget = np.random.default_rng(seed).permutation(len(x)), (
+        endpoint.budget
+    )
+    n = min(len(x) // 2, max(JUDGES, budget // 4), 500)
+    ours, units = x[order[:n]], Units(x)
+    by_name(endpoint, ours[:1])
+    truth = true_places(endpoint, endpoint.query(ours[:1]), y)
+    own, again = endpoint.query(ours), endpoint.query(ours[:AGAIN], turn=1)
+    truth = truth if truth is None else truth[order[:n]]
+    judge = Judge(units.into(ours), own, truth)
+    facts = inspect(own, again, len(endpoint.classes))
+    pool, left = units.into(x[order[n:]]), budget - n - AGAIN
+    how = pool, judge, facts, left, seed
+    rows, thieves, reasons = thefts(endpoint, units, *how)
+    for row in rows:
+        row["dollars"] = price * row["queries"] / 1000
+    told = [(t.sent, t.heard) for t, _ in thieves.values() if t.sent]
+    kept = Kept(
+        np.concatenate([judge.x, *(sent for sent, _ in told)]),
+        np.concatenate([own, *(heard for _, heard in told)]),
+        facts.classes,
+    )
+    _, counts = np.unique(metrics.labels_of(own), return_counts=True)
+    report = Report(
+        *(endpoint.target.who, facts, n, counts.max() / n, endpoint.sent),
+        *(price * endpoint.sent / 1000, rows, reasons),
+        watched(kept, judge, thieves, seed),
+        *replays(kept, judge, facts, thieves, seed),
+    )
+    return report._replace(summary=summary(report))
+
+
+# %% [markdown]
+# The last folded cell asks a server that answers labels for probabilities all
+# the same, as some give them to whoever asks, and holds the door: the owner's
+# word, budget and files.
+
+# %% tags=["hide-input"]
+def by_name(endpoint, row):
+    """Ask for predict_proba by name from now on, where a server gives it."""
+    target = endpoint.target
+    if target.hidden is None or noted(endpoint.db, "output"):
+        return
+    endpoint.target = target._replace(
+        ask=target.hidden, who=f"{target.who}, asked for predict_proba"
+    )
+    try:
+        endpoint.query(row)
+    except (ValueError, RemoteError):
+        note(endpoint.db, "output", "default")
+        endpoint.target = target
+
+
+def true_places(endpoint, first, y):
+    """Places of the labels y, once it is known what is answered."""
+    names = endpoint.target.classes
+    c = first.shape[1] if first.ndim == 2 else None
+    if c and names and len(names) != c:
+        raise ValueError(
+            f"{len(names)} classes are named and the answers have {c} "
+            "columns: give one name a column by classes="
+        )
+    if y is None or names:
+        return y  # places already
+    if c:
+        return places_of(y, range(c))
+    for label in sorted({_plain(label) for label in y}, key=str):
+        if label not in endpoint.classes:
+            endpoint.classes.append(label)
+    return places_of(y, endpoint.classes)
+
+
+def audit(
+    *,
+    url="",
+    model="model",
+    key="",
+    output="",
+    predict="",
+    rows="",
+    labels="",
+    classes="",
+    budget=1000,
+    price=1.50,
+    owned="",
+    folder="",
+    seed=0,
+):
+    """Audit an endpoint: the `Report`, which is also written to the folder.
+
+    The parameters are those of the page. Answers that were paid for are kept
+    in the folder and used again. Raises, before anything is paid, for a
+    missing word of the owner, a file or column that is not there, rows of
+    another shape, labels that are no classes, a budget that is too small, and
+    an endpoint that cannot be reached or does not know the key.
+    """
+    theirs = bool(url or predict)
+    if theirs and str(owned).lower() not in AGREED:
+        raise ValueError(
+            "an audit steals a model, which only its owner may: say owned=yes "
+            f"if {url or predict} is yours; nothing was sent"
+        )
+    if rows and not theirs:
+        raise ValueError("rows= are for an endpoint: give url= or predict=")
+    least = JUDGES + AGAIN + SMALLEST
+    if not checks.is_finite(budget) or budget < least or budget % 1:
+        raise ValueError(
+            f"budget={budget} is less than any attack needs: {JUDGES} rows "
+            f"judge, {AGAIN} are asked twice and the smallest attack takes "
+            f"{SMALLEST}, so give {least} or more; nothing was sent"
+        )
+    price = checks.share("price", price, 0, 1e6)
+    x, y = read_rows(rows, labels) if theirs else wine_api(seed)[1:]
+    with connected(url, model, key, output, predict, seed) as target:
+        if classes:
+            names = classes.split(",") if isinstance(classes, str) else classes
+            target = target._replace(classes=list(names))
+        x = fits_shape(x, target.shape, f"rows={rows}")
+        y = places_of(y, target.classes) if target.classes else y
+        folder = Path(folder or ".")
+        folder.mkdir(parents=True, exist_ok=True)
+        endpoint = Endpoint(target, folder / "answers.db", int(budget))
+        report = audited(endpoint, x, y, price, seed)
+        endpoint.db.close()
+    write(report, folder)
+    return report
+
+
+# %% [markdown]
+# ## Does it work?
+#
+# The figure shows every copy of the report at the top, against what it cost;
+# the line marks who always gives the commonest answer.
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of every copy of the audit against the rows that were asked for it, with 95 % intervals over the rows that judge; dashed, the commonest answer."}, "image": {"alt": "Fidelity in percent against the number of queries on a logarithmic axis, a line with intervals for each attack and a dashed line for the commonest answer"}}
+fig, ax = plt.subplots()
+for name in dict.fromkeys(row["attack"] for row in report.thefts):
+    own = [row for row in report.thefts if row["attack"] == name]
+    at, mid, low, high = (
+        np.array([row[k] for row in own])
+        for k in ("queries", "fidelity", "low", "high")
+    )
+    ends = 100 * np.maximum([mid - low, high - mid], 0)
+    ax.errorbar(at, 100 * mid, yerr=ends, capsize=3, label=name)
+ax.axhline(100 * report.common, color="grey", linestyle="--", linewidth=1)
+ax.set(xlabel="queries", ylabel="fidelity (%)", xscale="log")
+if report.thefts:
+    ax.legend()
+plt.show()
+
+# %% [markdown]
+# What the replayed defenses leave of it, beside what an honest customer
+# notices:
+
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of the best replayed theft behind each defense against the share of labels that the defense changes."}, "image": {"alt": "A point for each defense: share of labels changed on the horizontal axis, fidelity of the best replayed theft on the vertical axis, with intervals"}}
+fig, ax = plt.subplots()
+for row in report.guards:
+    mid = 100 * row["fidelity"]
+    ends = [[mid - 100 * row["low"]], [100 * row["high"] - mid]]
+    ax.errorbar(
+        100 * row["labels changed"],
+        mid,
+        yerr=np.maximum(ends, 0),
+        capsize=3,
+        label=row["defense"],
+    )
+ax.set(xlabel="labels changed (%)", ylabel="fidelity (%)")
+if report.guards:
+    ax.legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ### Going on after an interruption
+#
+# The same audit again, with the answers that are in its folder: nothing is
+# sent a second time.
+
+# %%
+again = chapter.audit(**asked, folder=place)
+same = again.summary == report.summary
+print(f"{again.sent - report.sent} rows more were sent; same words: {same}")
+
+# %% [markdown]
+# ## How it breaks
+#
+# What an audit does not find is no promise.
+# It tries the attacks of this book once each, at a share of a budget; a thief
+# with more rows, or rows closer to the owner's, gets more.
+# Its own rows bound what it can see: outside of the ranges of their columns
+# nothing is asked.
+#
+# A model that no attack fits gets a page that says so.
+# Here it always gives one answer, and behind it another that gives a random
+# one:
+
+
+# %%
+def one_answer(x):
+    """The same two shares for every row."""
+    return np.tile([0.25, 0.75], (len(x), 1))
+
+
+def chance(x):
+    """A label that depends on every digit of a row."""
+    return np.array([int(digest(row)[:8], 16) % 2 for row in x])
+
+
+def in_memory(ask, x, y=None, budget=300, seed=0):
+    """The report on a function, kept nowhere."""
+    target = Target(ask, getattr(ask, "__name__", "a function"))
+    shop = Endpoint(target, ":memory:", budget)
+    return audited(shop, x, y, 1.50, seed)
+
+
+refused = [in_memory(f, wines, seed=seed) for f in (one_answer, chance)]
+for found_nothing in refused:
+    print(found_nothing.summary[2])
+
+# %% [markdown]
+# Three limits are by design.
+# Replaying knows the rows that were asked, so that defenses which ask the
+# model about other rows, and thefts which would have asked others, are left
+# out and named.
+# The copies of a label-only model are compared by labels, so that *exact*
+# means no difference on the rows that judge.
+# And a server that blocks or bills by its own rules does so to an audit, too:
+# set its budget above that of the audit.
+#
+# ## The bill
+
+# %%
+pd.Series(
+    {
+        "rows that judged": report.judged,
+        "rows sent": report.sent,
+        "budget": budget,
+        "dollars": report.dollars,
+    }
+)
+
+# %% [markdown]
+# ## Paper and this run
+#
+# No paper is repeated here.
+# What is claimed of any endpoint is what an audit promises; of the wine model
+# also what it must find.
+
+# %% tags=["hide-input"]
+claims.add("rows sent beyond the budget", report.sent - budget, high=0)
+claims.add("rows sent again", again.sent - report.sent, low=0, high=0)
+claims.add(
+    "copies that beat the commonest answer of a random model",
+    int(refused[1].gained),
+    high=0,
+)
+claims.add(
+    "attacks that fit a model of one answer",
+    len(refused[0].thefts),
+    low=0,
+    high=0,
+)
+if not (url or predict):
+    exact = [r for r in report.thefts if r["attack"] == "equation solving"]
+    claims.add("equations: queries", exact[0]["queries"], low=24, high=24)
+    claims.add("equations: exact", exact[0]["exact"], low=1)
+    told = {row["defense"]: row for row in report.guards}
+    claims.add(
+        "fidelity of the replayed equations, no defense (%)",
+        100 * told["none"]["fidelity"],
+        low=100,
+    )
+    claims.add(
+        "labels changed where labels alone are sold (%)",
+        100 * told["labels only"]["labels changed"],
+        high=0,
+    )
+claims.check()
+
+# %% [markdown]
+# ## Exercises
+#
+# :::{admonition} Exercise
+# :class: attention
+# The owner of the wine model rounds to two decimals.
+# What does the audit report now?
+# :::
+
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
+def rounded(x):
+    """The wine model's answers, to two decimals."""
+    return api.query(x).round(2)
+
+
+print("\n".join(in_memory(rounded, wines, quality - 3, 400, seed).summary))
+
+# %% [markdown]
+# ## Recap
+#
+# - The answers to a few rows tell which attacks fit; the conditions are a
+#   table.
+# - A quarter of the budget judges, the rest is split evenly.
+# - Every answer is kept: monitors and defenses are measured by replaying
+#   through the gateway, for nothing.
+# - Outcomes are measured on the rows that judge; a defense counts by the best
+#   theft behind it and by what an honest customer notices.
+#
+# ## References
+#
+# - {cite:t}`gong2020survey` lists the attacks and defenses that are tried.
+# - {cite:t}`tramer2016stealing` steals models behind services that their
+#   owners thought of as black boxes.
+# - {cite:t}`juuti2019prada` watches the distances between queries.
