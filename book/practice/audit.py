@@ -78,7 +78,6 @@ from mexutils import (
 )
 from mexutils.api import checked_rows
 from mexutils.clients import LabelAndConfidence
-from mexutils.notebook import Markdown
 from mexutils.runs import proportion_interval
 from mexutils.wire import RemoteAPI, RemoteError, serve
 
@@ -808,7 +807,7 @@ def solved(rows, heard):
         return None
     theta = STEALML.solve_softmax(CONTEST.Replay(heard), rows)
     copies = [partial(STEALML.softmax_answers, theta)]
-    if 2 < heard.shape[1] and theta.size < 500:
+    if heard.shape[1] > 2 and theta.size < 500:
         theta = STEALML.fit_ovr(rows, CONTEST.normalised(heard))
         copies.append(partial(STEALML.ovr_answers, theta))
     right = [c for c in copies if np.abs(c(rows) - heard).max() < 1e-6]
@@ -846,12 +845,13 @@ def paths(thief, pool, seed):
     boxes = PATHS.tree_bottom_up(named, -ends, ends, BOX, start=start)
     heard = np.array(thief.heard)
     pairs = np.column_stack([heard.argmax(axis=1), heard.max(axis=1)])
-    whole = {tuple(pair): p for pair, p in zip(pairs.tolist(), heard, strict=True)}
+    named = map(tuple, pairs.tolist())
+    whole = dict(zip(named, heard, strict=True))
     told = np.array([whole[tuple(map(float, b.answer))] for b in boxes])
     order = np.argsort([-box.size() for box in boxes])
 
     def copy(x):
-        x, answers = np.clip(x, -1, 1), np.tile(heard.mean(axis=0), (len(x), 1))
+        x, answers = np.clip(x, -1, 1), np.tile(heard.mean(0), (len(x), 1))
         for i in order:
             answers[boxes[i].holds(x)] = told[i]
         return answers
@@ -1269,8 +1269,8 @@ def heard_by(guard, make, rows, answers, classes, seed):
     """The copy of each reading of defended answers, by its name."""
     copies = {}
     for name, how in CONTEST.READINGS.items():
-        facets = how.get("only_if", ())
-        if all(CONTEST.FACETS[f](guard) for f in facets) and "times" not in how:
+        facets = [CONTEST.FACETS[f](guard) for f in how.get("only_if", ())]
+        if all(facets) and "times" not in how:
             read = how.get("read", CONTEST.as_they_are)
             read = read(partial(make, seed=seed + 1000), seed, guard.inverse)
             told = read(answers)
@@ -1411,6 +1411,7 @@ def summary(report):
 # %% [markdown]
 # The words, and the files that a report leaves, are folded away.
 
+
 # %% tags=["hide-input"]
 def in_words(facts):
     """What the answers reveal."""
@@ -1514,9 +1515,8 @@ JUDGES, AGAIN, SMALLEST = 20, 5, 20
 
 def audited(endpoint, x, y, price, seed):
     """The `Report` on an endpoint, from rows (n, ...) and labels or None."""
-    order, budget = np.random.default_rng(seed).permutation(len(x)), (
-        endpoint.budget
-    )
+    order = np.random.default_rng(seed).permutation(len(x))
+    budget = endpoint.budget
     n = min(len(x) // 2, max(JUDGES, budget // 4), 500)
     ours, units = x[order[:n]], Units(x)
     by_name(endpoint, ours[:1])
@@ -1550,6 +1550,7 @@ def audited(endpoint, x, y, price, seed):
 # The last folded cell asks a server that answers labels for probabilities all
 # the same, as some give them to whoever asks, and holds the door: the owner's
 # word, budget and files.
+
 
 # %% tags=["hide-input"]
 def by_name(endpoint, row):
