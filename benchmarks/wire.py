@@ -115,7 +115,7 @@ def overhead(rounds=7):
     model, x = victim()
     there = (environment() / "bin" / "mlserver").exists()
     if there:
-        behind = mlserver(model, "cancer")
+        behind = mlserver({"cancer": model})
     else:
         own = PredictionAPI(model.predict_proba)
         behind = serve(own, {"none": "gateway"}, model="cancer")

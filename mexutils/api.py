@@ -175,7 +175,8 @@ class PredictionAPI:
     price_per_1000: dollars for 1,000 rows.
     ledger: where rows and alarms are entered; a new one in memory by default.
         One that outlives the process goes on with its bills, its alarms and,
-        by showing the monitors again what they saw, with their state.
+        by showing the monitors again what they saw, with their state. The
+        price becomes the API's.
     input_shape: the shape of one row. It is read off the victim where that
         has an `input_shape` or scikit-learn's `n_features_in_`; otherwise
         the first answered call sets it.

@@ -14,12 +14,13 @@ from nbformat import NotebookNode
 from run_chapters import BOOK
 
 LIST = BOOK / "techniques.yml"
-PARTS = ("attacks", "defenses", "comparison", "frontier")
+PARTS = ("attacks", "defenses", "comparison", "frontier", "practice")
 HEADINGS = {
     "attacks": ("Attack", "What is taken"),
     "defenses": ("Defense", "What the owner does"),
     "comparison": ("Chapter", "What is compared"),
     "frontier": ("Technique", "What is done"),
+    "practice": ("Chapter", "What is shown"),
 }
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 15
 """How fast a reader is taken to read prose and code."""

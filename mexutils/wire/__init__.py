@@ -54,10 +54,14 @@ that a process which is killed has billed all that it answered: it may have
 billed an answer that it could not send any more, and never the reverse. A new
 process on the same file goes on with the bills, the budget, the alarms and the
 blocked names, and shows the monitors again, in order, what they saw; a monitor
-that keeps to that has the state it had. Calls that were refused because a
-monitor raised an error are not shown again. Defenses are not kept: one that
-remembers its answers begins anew. With `sync=True` all this also holds where
+that goes by that alone has the state it had, and one that raises an error at
+it keeps the API from starting. Calls that were refused because a monitor
+raised an error are not shown again. With `sync=True` all this also holds where
 the machine loses its power, for a wait on the disk at each call.
+
+What it does not promise. Defenses are not kept: one that remembers its answers
+begins anew. Keys and rows travel in the clear: where they leave the machine,
+put a server with TLS in front.
 """
 
 try:

@@ -27,6 +27,12 @@ __all__ = [
     "UpstreamError",
 ]
 
+_UNSENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+)
 _LARGEST = 2**30  # bytes of an answer, so that no server fills our memory
 
 
@@ -51,7 +57,8 @@ class RemoteAPI:
         keys, where several accounts are asked under.
     output: the output to ask for, such as `"predict_proba"` of MLServer; the
         server's default where it is left out.
-    timeout: seconds that one call may take, from first to last byte.
+    timeout: seconds to wait at each step of a call (connecting, sending, the
+        first byte) and, from its start, for the last byte of the answer.
     retries: how often a call is sent again that has certainly not been
         billed: no connection came about, or the server says that it billed
         nothing. The waits grow from 0.1 s, twofold each time.
@@ -89,6 +96,13 @@ class RemoteAPI:
             )
         if not (is_finite(timeout) and timeout > 0):
             raise ValueError(f"timeout must be seconds above 0, not {timeout}")
+        for word in key.values() if isinstance(key, Mapping) else (key,):
+            if word is not None and not is_key(word):
+                # Not shown, since it may be a true key and a line end.
+                raise ValueError(
+                    "a key is one word of ASCII characters: is there a blank "
+                    "or the end of a line in it?"
+                )
         self._retries = whole("retries", retries, least=0)
         self._key, self._output, self._timeout = key, output, float(timeout)
         self._pay_again, self._room = pay_again, Lock()
@@ -251,7 +265,7 @@ class RemoteAPI:
             again = left > 0
             try:
                 status, said, text = self._send(method, url, headers, body)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            except _UNSENT as error:
                 failure = RemoteError(
                     f"{url} cannot be reached ({_words(error)}): nothing was "
                     "sent or billed; is the server up, and the URL right?"
@@ -318,6 +332,16 @@ class RemoteAPI:
                 f"{url} answered no JSON object ({error}); "
                 f"{_billed(headers, n)}"
             ) from None
+
+
+def is_key(word) -> bool:
+    """Whether it can be sent as a key: one word of visible ASCII."""
+    return (
+        isinstance(word, str)
+        and word.isascii()
+        and word.isprintable()
+        and word.split() == [word]
+    )
 
 
 def _proxy(scheme: str, host: str) -> str | None:

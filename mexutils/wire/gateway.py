@@ -25,7 +25,7 @@ from mexutils.api import (
     ClientBlocked,
     PredictionAPI,
 )
-from mexutils.wire.client import UpstreamError
+from mexutils.wire.client import UpstreamError, is_key
 from mexutils.wire.ledger import LedgerError
 from mexutils.wire.tensors import as_json, from_json, tensor_of, to_tensor
 
@@ -97,9 +97,8 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    # What went wrong is the owner's to know.
-    words = f"the gateway failed: {_UNPAID}"
-    return _json({"error": words}, 500, {"X-Queries-Billed": "0"})
+    # What went wrong is the owner's to know, and what was billed unknown.
+    return _json({"error": "the gateway failed"}, 500)
 
 
 class _Desk:
@@ -108,6 +107,7 @@ class _Desk:
     def __init__(self, api, keys, model, largest, patience):
         self.api, self.model = api, model
         self.largest, self.patience = largest, patience
+        self.output = self.described()  # an error for what cannot travel
         # By its digest, so that the time of a look-up tells nothing of a key.
         self.names = {_digest(k): n for k, n in _checked(keys).items()}
         if not (isinstance(model, str) and model and "/" not in model):
@@ -177,7 +177,7 @@ class _Desk:
                 "versions": ["1"],
                 "platform": "mexutils",
                 "inputs": [{"name": "x", "datatype": "FP64", "shape": shape}],
-                "outputs": [self.output()],
+                "outputs": [self.output],
                 "parameters": {
                     "returns": api.returns,
                     "classes": None
@@ -191,7 +191,7 @@ class _Desk:
             }
         )
 
-    def output(self) -> dict:
+    def described(self) -> dict:
         if self.api.returns != "label":
             return {
                 "name": "predict_proba",
@@ -269,7 +269,7 @@ class _Desk:
         reply = {
             "model_name": self.model,
             "model_version": "1",
-            "outputs": [to_tensor(self.output()["name"], answer)],
+            "outputs": [to_tensor(self.output["name"], answer)],
         }
         if message["id"] is not None:
             reply["id"] = message["id"]
@@ -296,7 +296,7 @@ class _Desk:
             raise BadRows(
                 f"inputs must be a list of one tensor, the rows; {_UNPAID}"
             )
-        sold = self.output()["name"]
+        sold = self.output["name"]
         if outputs is not None:
             wanted = [
                 o.get("name") if isinstance(o, dict) else None
@@ -331,8 +331,7 @@ def _checked(keys: Mapping[str, str]) -> dict[str, str]:
             f"its client, not {type(keys).__name__}"
         )
     for key, name in keys.items():
-        words = isinstance(key, str) and isinstance(name, str) and name
-        if not words or not key.isascii() or not key or key.split() != [key]:
+        if not (is_key(key) and isinstance(name, str) and name):
             raise ValueError(
                 "a key is a word of ASCII characters and a client's name "
                 f"some text; the key of {name!r} is not"

@@ -1,16 +1,18 @@
 """MLServer, a server that nobody here wrote, in an environment of its own."""
 
 import json
-import subprocess
+import pickle
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from socket import create_server
 
 import httpx
-import joblib
+
+from mexutils.wire.children import child
 
 __all__ = ["environment", "mlserver"]
 
@@ -21,13 +23,15 @@ def environment() -> Path:
 
 
 @contextmanager
-def mlserver(
-    estimator, model: str = "model", patience: float = 120.0
-) -> Iterator[str]:
-    """MLServer with a fitted scikit-learn estimator; gives its URL.
+def mlserver(models: Mapping, patience: float = 120.0) -> Iterator[str]:
+    """MLServer with models in a process of its own; gives its URL.
 
-    model: the name that it is served under. patience: seconds that it may
-    take to start. Raises `FileNotFoundError` where MLServer is not installed.
+    models: by the name that each is served under, a fitted scikit-learn
+        estimator, or the folder of a model as MLServer reads it, with a
+        `model-settings.json` and what that names.
+    patience: seconds that it may take to start.
+
+    Raises `FileNotFoundError` where MLServer is not installed.
     """
     program = environment() / "bin" / "mlserver"
     if not program.exists():
@@ -37,19 +41,17 @@ def mlserver(
         )
     with tempfile.TemporaryDirectory() as folder:
         ports = _free_ports(3)
-        _write(Path(folder), estimator, model, ports)
+        _write(Path(folder), models, ports)
         url = f"http://127.0.0.1:{ports[0]}"
         log = Path(folder) / "log"
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [program, "start", folder], stdout=file, stderr=file
-            )
-        try:
-            _await(f"{url}/v2/models/{model}/ready", process, log, patience)
+        with (
+            log.open("w") as file,
+            child([program, "start", folder], stdout=file, stderr=file) as it,
+        ):
+            until = time.monotonic() + patience
+            for model in models:
+                _await(f"{url}/v2/models/{model}/ready", it, log, until)
             yield url
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def _free_ports(n: int) -> list[int]:
@@ -60,24 +62,27 @@ def _free_ports(n: int) -> list[int]:
     return ports
 
 
-def _write(folder: Path, estimator, model: str, ports: list[int]) -> None:
+def _write(folder: Path, models: Mapping, ports: list[int]) -> None:
     named = zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True)
     # No worker processes: one model on a small machine is faster without.
     settings = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
     (folder / "settings.json").write_text(json.dumps(settings | dict(named)))
-    place = folder / model
-    place.mkdir()
-    joblib.dump(estimator, place / "model.joblib")
-    settings = {
-        "name": model,
-        "implementation": "mlserver_sklearn.SKLearnModel",
-        "parameters": {"uri": "./model.joblib", "version": "v1"},
-    }
-    (place / "model-settings.json").write_text(json.dumps(settings))
+    for name, model in models.items():
+        place = folder / name
+        if isinstance(model, str | Path):
+            shutil.copytree(model, place)
+            continue
+        place.mkdir()
+        (place / "model.joblib").write_bytes(pickle.dumps(model))
+        settings = {
+            "name": name,
+            "implementation": "mlserver_sklearn.SKLearnModel",
+            "parameters": {"uri": "./model.joblib", "version": "v1"},
+        }
+        (place / "model-settings.json").write_text(json.dumps(settings))
 
 
-def _await(url: str, process, log: Path, patience: float) -> None:
-    until = time.monotonic() + patience
+def _await(url: str, process, log: Path, until: float) -> None:
     while time.monotonic() < until and process.poll() is None:
         try:
             if httpx.get(url, trust_env=False).status_code == 200:
@@ -86,6 +91,6 @@ def _await(url: str, process, log: Path, patience: float) -> None:
             pass
         time.sleep(0.2)
     raise RuntimeError(
-        f"MLServer did not start within {patience:g} s; its last words: "
+        "MLServer ended or did not start in time; its last words: "
         f"{log.read_text()[-1000:]}"
     )

@@ -44,7 +44,7 @@ def to_tensor(name: str, array: np.ndarray) -> dict:
     Raises `BadRows` for what the protocol cannot carry.
     """
     tensor = {"name": name, "shape": list(array.shape)}
-    if array.dtype.kind in "US":
+    if array.dtype.kind == "U":
         return tensor | {"datatype": "BYTES", "data": array.ravel().tolist()}
     datatype = _NAMES.get(array.dtype.newbyteorder("="))
     if datatype is None:

@@ -247,6 +247,7 @@ FLOORS = [
     "defenses/prediction_poisoning",  # it looks at an earlier one beside it
     ("comparison/", "frontier/"),
     ("comparison/defense_comparison", "comparison/arena"),
+    "practice/",
 ]
 
 

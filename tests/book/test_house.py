@@ -18,7 +18,9 @@ CHAPTERS = [*run_chapters.chapters(), TEMPLATE]
 TECHNIQUES = [
     c
     for c in CHAPTERS
-    if c.startswith(("attacks/", "defenses/", "frontier/", TEMPLATE))
+    if c.startswith(
+        ("attacks/", "defenses/", "frontier/", "practice/", TEMPLATE)
+    )
 ]
 TO_COME: set[str] = set()
 """Chapters that are still longer than a reader's patience: no new one."""

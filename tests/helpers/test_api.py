@@ -21,9 +21,11 @@ from mexutils import (
     Alarm,
     BudgetExceeded,
     ClientBlocked,
+    Ledger,
     PredictionAPI,
     metrics,
 )
+from mexutils.api import BadAnswer, BadRows
 
 ROWS = np.random.default_rng(0).normal(size=(20, 2))
 WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.3, 0.8, -1.0]])
@@ -857,3 +859,56 @@ def test_missing_values_are_a_limit_and_the_error_says_what_to_do():
     sent = np.nan_to_num(rows, nan=-999)
     np.testing.assert_array_equal(api.query(sent), model.predict_proba(rows))
     assert (sent[::3, 1] == -999).all()
+
+
+# --- another ledger -------------------------------------------------------
+
+
+class Notebook(Ledger):
+    """A ledger that writes down the order of its entries, and may fail."""
+
+    def __init__(self, fails=""):
+        super().__init__(9.0)
+        self.lines, self.fails = [], fails
+
+    def enter(self, what):
+        if what == self.fails:
+            raise OSError(f"no room for {what}")
+        self.lines.append(what)
+
+    def bill(self, client, queries):
+        self.enter("bill")
+        super().bill(client, queries)
+
+    def warn(self, client, alarm):
+        self.enter("warn")
+        super().warn(client, alarm)
+
+    def saw(self, client, x, own):
+        self.enter("saw")
+
+
+def test_a_ledger_is_told_of_what_was_seen_before_the_bill(make):
+    book = Notebook()
+    api = make(ledger=book, monitors=[Watcher(2)], price_per_1000=2.0)
+    for _ in range(3):
+        api.query(ROWS, client="eve")
+    assert book.lines == ["saw", "bill", "warn", "saw", "bill", "saw", "bill"]
+    assert api.alarms is book.alarms and list(book.alarms) == ["eve"]
+    assert book.cost == 0.12  # the price is the API's
+
+
+@pytest.mark.parametrize("fails", ["bill", "warn", "saw"])
+def test_what_cannot_be_entered_is_not_answered(make, fails):
+    api = make(ledger=Notebook(fails), monitors=[Watcher(1)], budget=20)
+    refuses(api, ROWS, f"no room for {fails}", OSError)
+    assert api.remaining == 20
+
+
+def test_whose_fault_a_refusal_is_can_be_told(make):
+    with pytest.raises(BadRows):
+        make(input_shape=(2,)).query(ROWS[0])
+    with pytest.raises(BadAnswer):
+        PredictionAPI(answering(3.0, 1.0)).query(ROWS)
+    with pytest.raises(BadAnswer):
+        make(defenses=[lambda x, p: 2 * p]).query(ROWS)

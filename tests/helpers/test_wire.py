@@ -193,6 +193,9 @@ def test_keys_models_and_urls_that_are_wrong_say_so(shop):
             RemoteAPI(url)
     with pytest.raises(ValueError, match="timeout"):
         RemoteAPI(remote.base, timeout=0)
+    for key in ("k-eve\n", "k eve", "", {"eve": "k\r\nX: y"}, 7):
+        with pytest.raises(ValueError, match="one word of ASCII"):
+            RemoteAPI(remote.base, key=key)
     assert api.ledger.calls == 1
 
 
@@ -214,6 +217,14 @@ def test_keys_that_nobody_could_send_are_refused(keys):
         gateway(PredictionAPI(victim), keys)
     with pytest.raises(ValueError, match="without '/'"):
         gateway(PredictionAPI(victim), KEYS, model="a/b")
+
+
+def test_names_of_classes_that_cannot_travel_are_refused():
+    days = np.array(["2001-01-01", "2001-01-02"], "datetime64[D]")
+    api = PredictionAPI(lambda x: [[0.5, 0.5]] * len(x), returns="label")
+    api.classes = days
+    with pytest.raises(ValueError, match="does not travel"):
+        gateway(api, KEYS)
 
 
 def test_health_is_open_and_the_rest_needs_a_key(shop):
