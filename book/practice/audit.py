@@ -641,9 +641,10 @@ def inspect(answers, again, classes=0):
 
     again: second answers to the first rows. classes: as far as known.
     """
-    different = len(np.unique(answers, axis=0))
+    # The last bits may differ with the rows that are asked together.
+    different = len(np.unique(np.round(answers, 9), axis=0))
     facts = {"steps": different <= len(answers) / 2, "varied": different > 1}
-    facts["steady"] = np.array_equal(answers[: len(again)], again)
+    facts["steady"] = np.allclose(answers[: len(again)], again, 0, 1e-9)
     if answers.ndim == 1:
         c = max(classes, int(answers.max()) + 1)
         return Facts("labels", c, None, False, bits=np.log2(c), **facts)
