@@ -40,20 +40,13 @@ except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
     )
 
 # %% tags=["hide-input"]
-import hashlib
 import html
-import importlib
-import json
-import os
-import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +56,6 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
-from torch import nn
 
 from mexutils import (
     BudgetExceeded,
@@ -74,12 +66,11 @@ from mexutils import (
     load_chapter,
     metrics,
     plotting,
-    training,
 )
-from mexutils.api import checked_rows
 from mexutils.clients import LabelAndConfidence
 from mexutils.runs import proportion_interval
 from mexutils.wire import RemoteAPI, RemoteError, serve
+from mexutils.wire import target as wire
 
 plotting.use_style()
 claims = Claims()
@@ -186,106 +177,26 @@ def wine_api(seed):
 
 
 # %% [markdown]
-# The folded cell connects: to that gateway, to a URL, or to a function, an
-# estimator or a torch module on an import path.
+# A URL, or a function, an estimator or a torch module on an import path, may
+# stand in its place.
 # Whatever can be refused, a wrong key or an unreachable server, is refused
 # here, before anything is paid.
 
-# %% tags=["hide-input"]
-AGREED = "yes", "true", "1"
-"""What counts as the owner's word."""
 
-
-class Target(NamedTuple):
-    """What is audited.
-
-    ask: rows to answers. who: its name. shape: of one row, or None. classes:
-    names in its order, or None. hidden: asks a server that answers labels for
-    probabilities all the same, or None.
-    """
-
-    ask: Callable
-    who: str
-    shape: tuple | None = None
-    classes: list | None = None
-    hidden: Callable | None = None
-
-
+# %%
 @contextmanager
 def connected(url, model, key, output, predict, seed):
     """The target, while it can be asked; errors come before any bill."""
     if url and predict:
         raise ValueError("give url= or predict=, not both")
     if predict:
-        yield imported(predict)
+        yield wire.imported(predict)
     elif url:
-        yield remote(url, model, _key(key), output)
+        yield wire.remote(url, model, wire.key_of(key), output)
     else:
         with serve(wine_api(seed)[0], {"k-audit": "audit"}) as found:
-            here = remote(found, "model", "k-audit", "")
+            here = wire.remote(found, "model", "k-audit", "")
             yield here._replace(who=f"the wine model, seed {seed}")
-
-
-def _key(name):
-    if name and not os.environ.get(name):
-        raise ValueError(
-            "key= must name an environment variable that holds the key, and "
-            "there is none of that name: export AUDIT_KEY=..., key=AUDIT_KEY"
-        )
-    return os.environ[name] if name else None
-
-
-def remote(url, model, key, output):
-    """The target at a URL; it is described first, which costs nothing."""
-    make = partial(RemoteAPI, url, model, key=key)
-    api = make(output=output or None)
-    try:
-        told = api.describe()
-    except PermissionError as error:
-        raise PermissionError(
-            f"{error}; the audit takes it from the environment variable that "
-            "key= names"
-        ) from None
-    except LookupError as error:
-        raise LookupError(
-            f"{error}: is model={model} its name there?"
-        ) from None
-    ours, names = told.get("platform") == "mexutils", api.classes
-    hidden = None if output or ours else make(output="predict_proba").query
-    names = None if names is None else names.tolist()
-    who = f"{model} at {url}"
-    return Target(api.query, who, api.input_shape, names, hidden)
-
-
-def imported(path):
-    """The target on an import path, `module:name` or `file.py:name`."""
-    place, _, name = path.partition(":")
-    try:
-        if place.endswith(".py"):
-            spec = spec_from_file_location(Path(place).stem, place)
-            found = module_from_spec(spec)
-            spec.loader.exec_module(found)
-        else:
-            sys.path.insert(0, os.getcwd())
-            found = importlib.import_module(place)
-        found = getattr(found, name)
-    except (ImportError, OSError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"predict={path} is not there ({error}): write module:name or "
-            "file.py:name of a function, an estimator or a torch module"
-        ) from error
-    names = getattr(found, "classes_", None)
-    names = None if names is None else np.asarray(names).tolist()
-    width = getattr(found, "n_features_in_", None)
-    shape = None if width is None else (int(width),)
-    if isinstance(found, nn.Module):
-        return Target(partial(training.predict_proba, found), path)
-    for method in ("predict_proba", "predict"):
-        if hasattr(found, method):
-            return Target(getattr(found, method), path, shape, names)
-    if not callable(found):
-        raise ValueError(f"predict={path} is no function of rows")
-    return Target(found, path)
 
 
 # %% [markdown]
@@ -323,300 +234,30 @@ class Units:
         return flat.reshape(-1, *self.shape)
 
 
-units = Units(np.array([[6.5, 0.0], [7.25, 3.0]]))
-units.back(np.array([[0.0, 0.1]]))
-
-# %% [markdown]
-# Reading files is folded away, with the errors for what cannot be used.
-
-# %% tags=["hide-input"]
-LEAST_ROWS = 40
-"""Rows of the reader's: half to judge by, half to attack with."""
-
-
-def read_rows(path, labels=""):
-    """Rows (n, ...) float64 and labels (n,) or None, of a file."""
-    path = Path(path)
-    if not str(path) or path.name == "":
-        raise ValueError(
-            "rows= is needed: a CSV, Parquet or NPY file of rows like those "
-            "that customers send"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"rows={path}: there is no such file")
-    if path.suffix == ".npy":
-        x = np.load(path, allow_pickle=False)
-        y = np.load(labels, allow_pickle=False) if labels else None
-    elif path.suffix in (".csv", ".parquet"):
-        x, y = _frame(path, labels)
-    else:
-        raise ValueError(
-            f"rows={path} must end in .csv, .parquet or .npy, not "
-            f"{path.suffix or 'in nothing'}"
-        )
-    if y is not None and np.shape(y) != (len(x),):
-        raise ValueError(
-            f"{len(x)} rows need as many labels, not {np.shape(y)}"
-        )
-    x = checked_rows(x, None).astype(float)
-    if len(x) < LEAST_ROWS:
-        raise ValueError(
-            f"rows={path} has {len(x)} rows, and {LEAST_ROWS} are the least: "
-            "half of them judge, which no attack may ask"
-        )
-    return x, y
-
-
-def _frame(path, labels):
-    try:
-        frame = (
-            pd.read_csv(path)
-            if path.suffix == ".csv"
-            else pd.read_parquet(path)
-        )
-    except ImportError as error:
-        raise ValueError(
-            f"rows={path}: reading Parquet needs pyarrow: pip install "
-            "pyarrow, or save the rows as CSV"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise ValueError(f"rows={path} cannot be read: {error}") from error
-    if labels and labels not in frame.columns:
-        raise ValueError(
-            f"labels={labels} is no column of {path}: it has "
-            f"{', '.join(map(str, frame.columns))}"
-        )
-    y = frame.pop(labels).to_numpy() if labels else None
-    words = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
-    if words:
-        raise ValueError(
-            f"{path} holds words in {', '.join(map(str, words))}: rows travel "
-            "as numbers; encode these columns as customers do, or name the "
-            "one of the classes by labels="
-        )
-    return frame.to_numpy(), y
-
-
-def fits_shape(x, shape, names=""):
-    """The rows in the endpoint's shape; `ValueError` that names both."""
-    if shape is not None and np.prod(x.shape[1:]) != np.prod(shape):
-        raise ValueError(
-            f"{names} has rows of the shape {x.shape[1:]}, and the endpoint "
-            f"takes {tuple(shape)}: leave out what is no feature, and name "
-            "the column of the classes by labels="
-        )
-    return x if shape is None else x.reshape(-1, *shape)
-
-
-def places_of(labels, classes):
-    """Places (n,) of labels among the classes; `ValueError` for strangers."""
-    if labels is None:
-        return None
-    known = {str(name): place for place, name in enumerate(classes)}
-    words = [str(_plain(label)) for label in labels]
-    strangers = sorted({word for word in words if word not in known})
-    if strangers:
-        raise ValueError(
-            f"labels {', '.join(strangers[:5])} are not among the classes "
-            f"{', '.join(list(known)[:10])}: name the right column by "
-            "labels=, or the classes in the model's order by classes=no,yes"
-        )
-    return np.array([known[word] for word in words])
-
-
-def _plain(label):
-    """A label as Python's own; 3.0 counts as 3."""
-    label = label.item() if isinstance(label, np.generic) else label
-    is_whole = isinstance(label, float) and label.is_integer()
-    return int(label) if is_whole else label
-
-
 # %% [markdown]
 # ### Nothing is paid twice
 #
-# An `Endpoint` sends no row beyond the budget, and writes down each answer
-# under the digest of its row.
+# `Endpoint` of `mexutils.wire.target` sends no row beyond the budget, and
+# writes down each answer under the digest of its row.
 # Whoever asks the same row again, after an interruption too, gets the answer
 # from the file.
 # What is sent is entered before it goes out: a call of which nobody knows
 # whether it was billed counts as billed.
-
-
-# %%
-class Endpoint:
-    """A model whose answers are kept in a SQLite file.
-
-    target: a `Target`. path: the file. budget: rows that may ever be sent.
-    `query` takes rows (n, ...) and gives shares (n, c) or places (n,).
-    Raises `BudgetExceeded`, with nothing sent, and `ValueError` for answers
-    that are neither probabilities nor labels.
-    """
-
-    CALL = 100  # rows
-
-    def __init__(self, target, path, budget):
-        self.target, self.budget = target, budget
-        self.classes = list(target.classes or [])
-        self.db = opened(path, target.who)
-
-    @property
-    def sent(self):
-        """Rows that were sent, in this run and in those before."""
-        return int(noted(self.db, "sent") or 0)
-
-    def query(self, x, turn=0):
-        """The answers to the rows x; `turn` 1 asks them a second time."""
-        x = checked_rows(x, self.target.shape)
-        keys = [digest(row, turn) for row in x]
-        new = {k: row for k, row in zip(keys, x, strict=True)}
-        new = {k: row for k, row in new.items() if found(self.db, k) is None}
-        if len(new) > self.budget - self.sent:
-            raise BudgetExceeded(
-                f"{len(new)} rows, and {self.budget - self.sent} of the "
-                f"budget of {self.budget} are left: nothing was sent"
-            )
-        todo = list(new)
-        for i in range(0, len(todo), self.CALL):
-            part = todo[i : i + self.CALL]
-            send(self, part, np.stack([new[k] for k in part]))
-        return read(self, [json.loads(found(self.db, k)) for k in keys])
-
-
-# %% [markdown]
-# Sending, the file, and what an answer may look like are folded away.
-
-# %% tags=["hide-input"]
-TABLES = """
-CREATE TABLE IF NOT EXISTS answers (row TEXT PRIMARY KEY, answer TEXT);
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
-"""
-
-
-def opened(path, who):
-    """The file of answers of that endpoint; `ValueError` if of another."""
-    try:
-        db = sqlite3.connect(path)
-        db.executescript(TABLES)
-    except sqlite3.Error as error:
-        raise ValueError(
-            f"{path} cannot be used to keep answers ({error}): give another "
-            "folder="
-        ) from error
-    before = noted(db, "who")
-    if before not in (None, who):
-        raise ValueError(
-            f"{path} holds the answers of {before}, not of {who}: give "
-            "another folder="
-        )
-    note(db, "who", who)
-    return db
-
-
-def noted(db, name):
-    """What is written down under a name, or None."""
-    sql = "SELECT value FROM about WHERE name = ?"
-    return next((v for (v,) in db.execute(sql, (name,))), None)
-
-
-def note(db, name, value):
-    """Write something down, for good."""
-    with db:
-        db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
-
-
-def found(db, row):
-    """The answer that is kept for a row's digest, or None."""
-    sql = "SELECT answer FROM answers WHERE row = ?"
-    return next((a for (a,) in db.execute(sql, (row,))), None)
-
-
-def digest(row, turn=0):
-    """The name of a row, and of how often it was asked before."""
-    content = np.ascontiguousarray(row, dtype=float) + 0.0
-    return f"{hashlib.sha256(content.tobytes()).hexdigest()}-{turn}"
-
-
-def send(endpoint, keys, rows):
-    """Ask the rows and keep their answers; what is refused is not entered."""
-    before = endpoint.sent
-    note(endpoint.db, "sent", before + len(rows))
-    try:
-        answers = as_answers(endpoint.target.ask(rows), len(rows))
-    except Exception as error:
-        billed = isinstance(error, RemoteError | UnreadableAnswer)
-        if not billed or "nothing was" in str(error):
-            note(endpoint.db, "sent", before)
-        raise
-    with endpoint.db as db:
-        pairs = zip(keys, map(json.dumps, answers), strict=True)
-        db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", pairs)
-
-
-def read(endpoint, answers):
-    """Kept answers as an array: shares (n, c), or places (n,)."""
-    if isinstance(answers[0], list):
-        return np.array(answers)
-    for label in answers:
-        if label not in endpoint.classes:
-            endpoint.classes.append(label)
-    return np.array([endpoint.classes.index(label) for label in answers])
-
-
-class UnreadableAnswer(ValueError):
-    """The endpoint answered, and was paid, what no attack can use."""
-
-
-def as_answers(answer, n):
-    """A list of n labels or lists of c shares, of whatever was answered."""
-    answer = np.asarray(answer)
-    if answer.ndim == 2 and answer.shape[1] == 1:
-        answer = answer[:, 0]
-    if len(answer) != n or answer.ndim > 2:
-        raise UnreadableAnswer(
-            f"{n} rows were answered by an array of shape {answer.shape}: "
-            "audit a function of rows to probabilities (n, c) or labels (n,)"
-        )
-    if answer.ndim == 1 and answer.dtype.kind == "f":
-        if (answer % 1 == 0).all():
-            return answer.astype(int).tolist()
-        answer = np.column_stack([1 - answer, answer])
-    if answer.ndim == 1:
-        return [_plain(label) for label in answer.tolist()]
-    share = answer.astype(float)
-    if not np.isfinite(share).all() or share.min() < -1e-6 or _far(share):
-        raise UnreadableAnswer(
-            f"the answers are no probabilities (entries {share.min():.3g} to "
-            f"{share.max():.3g}); are they logits or numbers? audit the "
-            "softmax of the logits, or a classifier"
-        )
-    return share.tolist()
-
-
-def _far(share):
-    """Whether sums exceed 1 by more than rounding to one decimal may do."""
-    return share.sum(axis=1).max() > 1 + 0.05 * share.shape[1] + 1e-6
-
-
-# %% [markdown]
-# Eight rows of the wine model, asked twice: the second time they are free.
+# Eight rows of the wine model, asked twice:
 
 # %%
 api, wines, quality = wine_api(seed)
-shop = Endpoint(Target(api.query, "wine"), ":memory:", budget=10)
+shop = wire.Endpoint(wire.Target(api.query, "wine"), ":memory:", budget=10)
 for _ in range(2):
     shop.query(wines[:8])
     print(f"{shop.sent} rows sent, {api.ledger.queries} billed")
 
 # %% [markdown]
-# ### What the answers reveal
-#
-# From the rows that judge, and five of them that are asked again: are there
-# probabilities, all of them, to how many decimals, in steps as those of a
-# tree, and does a row get the same answer twice?
-# The *bits* are what one answer can tell at most.
+# The folded cell holds the records that pass from step to step, each with the
+# meaning of its fields.
 
 
-# %%
+# %% tags=["hide-input"]
 class Facts(NamedTuple):
     """What the answers to the rows that judge reveal.
 
@@ -636,6 +277,78 @@ class Facts(NamedTuple):
     bits: float
 
 
+JUDGES, AGAIN, SMALLEST = 20, 5, 20
+"""Rows to judge by at least, asked again, and of the smallest attack."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack of the book, as an audit tries it.
+
+    chapter: where it comes from. run: thief, rows of the pool in [-1, 1], and
+    seed, to a copy or None. least: d to the rows it needs. needs: names in
+    `CONDITIONS`.
+    """
+
+    chapter: str
+    run: Callable | None = None
+    least: Callable = lambda d: SMALLEST
+    needs: tuple = ("varied",)
+
+
+class Judge(NamedTuple):
+    """Rows (n, d) that no attack may ask, their answers, and what is true.
+
+    own: shares (n, c) or places (n,). truth: places (n,) or None.
+    """
+
+    x: np.ndarray
+    own: np.ndarray
+    truth: np.ndarray | None = None
+
+
+class Report(NamedTuple):
+    """An audit: what it is about, what came of it, and five lines.
+
+    thefts, seen, guards: lists of dictionaries. reasons, unreplayed: names to
+    words. common: share of the commonest answer.
+    """
+
+    who: str
+    facts: Facts
+    judged: int
+    common: float
+    sent: int
+    dollars: float
+    thefts: list
+    reasons: dict
+    seen: list
+    guards: list
+    unreplayed: dict
+    summary: tuple = ()
+
+    @property
+    def best(self):
+        """The theft with the highest fidelity, the cheapest of equals."""
+        key = lambda r: (r["exact"], r["fidelity"], -r["queries"])  # noqa: E731
+        return max(self.thefts, key=key, default=None)
+
+    @property
+    def gained(self):
+        """Whether the best copy beats the commonest answer."""
+        return self.best is not None and self.best["low"] > self.common
+
+
+# %% [markdown]
+# ### What the answers reveal
+#
+# From the rows that judge, and five of them that are asked again: are there
+# probabilities, all of them, to how many decimals, in steps as those of a
+# tree, and does a row get the same answer twice?
+# The *bits* are what one answer can tell at most.
+
+
+# %%
 def inspect(answers, again, classes=0):
     """The `Facts` of shares (n, c) or places (n,).
 
@@ -658,10 +371,6 @@ def inspect(answers, again, classes=0):
     bits = float(min((c - 1) * digit, most))
     return Facts(kind, c, decimals, single, bits=bits, **facts)
 
-
-own = api.query(wines[:100], "owner")
-for told in (own, own.round(2), own.argmax(axis=1)):
-    print(inspect(told, told[:5]))
 
 # %% [markdown]
 # ### Attacks that fit
@@ -723,19 +432,18 @@ CONDITIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Attack:
-    """An attack of the book, as an audit tries it.
-
-    chapter: where it comes from. run: thief, rows of the pool in [-1, 1], and
-    seed, to a copy or None. least: d to the rows it needs. needs: names in
-    `CONDITIONS`.
-    """
-
-    chapter: str
-    run: Callable | None = None
-    least: Callable = lambda d: 20
-    needs: tuple = ("varied",)
+def in_words(facts):
+    """What the answers reveal."""
+    digits = "all digits"
+    if facts.single:
+        digits = "float32"
+    if facts.decimals is not None:
+        digits = f"{facts.decimals} decimals"
+    parts = [f"{facts.kind} of {facts.classes} classes"]
+    parts += [digits] if facts.kind != "labels" else []
+    parts += ["in steps"] if facts.steps and facts.kind != "labels" else []
+    parts += [] if facts.steady else ["different when asked again"]
+    return f"{', '.join(parts)}; {facts.bits:.0f} bits an answer at most"
 
 
 def why_not(attack, facts, units):
@@ -748,48 +456,9 @@ def why_not(attack, facts, units):
 
 
 # %% [markdown]
-# What each of them asks.
-# `Thief` stands between an attack and the endpoint: it holds the attack's
-# share, asks in $[-1, 1]$, and remembers what was really asked.
-
-
-# %%
-class Thief:
-    """What an attack asks, in [-1, 1], within its share of the budget.
-
-    `sent` and `heard` are rows (n, d), as they were really asked, and their
-    answers.
-    """
-
-    input_shape = classes = None
-
-    def __init__(self, endpoint, units, share, returns="probabilities"):
-        self.endpoint, self.units, self.share = endpoint, units, share
-        self.returns, self.sent, self.heard = returns, [], []
-
-    @property
-    def remaining(self):
-        """Rows that are left of the share."""
-        return self.share - len(self.sent)
-
-    def query(self, x):
-        """The answers to rows x (n, d), whatever the endpoint gives."""
-        if len(x) > self.remaining:
-            raise BudgetExceeded(
-                f"{len(x)} rows, and {self.remaining} of the share are left"
-            )
-        rows = self.units.back(np.array(x, dtype=float))
-        heard = self.endpoint.query(rows)
-        self.sent.extend(self.units.into(rows))
-        self.heard.extend(heard)
-        return heard
-
-    def allowed(self, x):
-        """The rows x (n, d) as they can be asked."""
-        return self.units.into(self.units.back(np.array(x, dtype=float)))
-
-
-# %% [markdown]
+# A folded `Thief` stands between an attack and the endpoint: it holds the
+# attack's share, asks in $[-1, 1]$, and remembers what was really asked.
+#
 # Equations come first: a softmax regression, or one-vs-rest, is solved from
 # $2 (d + 1)$ rows and believed if it answers them all.
 
@@ -833,7 +502,43 @@ def learning(thief, pool, seed):
 # %% [markdown]
 # The others, in the words of their chapters, are folded away.
 
+
 # %% tags=["hide-input"]
+class Thief:
+    """What an attack asks, in [-1, 1], within its share of the budget.
+
+    `sent` and `heard` are rows (n, d), as they were really asked, and their
+    answers.
+    """
+
+    input_shape = classes = None
+
+    def __init__(self, endpoint, units, share, returns="probabilities"):
+        self.endpoint, self.units, self.share = endpoint, units, share
+        self.returns, self.sent, self.heard = returns, [], []
+
+    @property
+    def remaining(self):
+        """Rows that are left of the share."""
+        return self.share - len(self.sent)
+
+    def query(self, x):
+        """The endpoint's answers to rows x (n, d), or their labels."""
+        if len(x) > self.remaining:
+            raise BudgetExceeded(
+                f"{len(x)} rows, and {self.remaining} of the share are left"
+            )
+        rows = self.units.back(np.array(x, dtype=float))
+        heard = self.endpoint.query(rows)
+        self.sent.extend(self.units.into(rows))
+        self.heard.extend(heard)
+        return metrics.labels_of(heard) if self.returns == "label" else heard
+
+    def allowed(self, x):
+        """The rows x (n, d) as they can be asked."""
+        return self.units.into(self.units.back(np.array(x, dtype=float)))
+
+
 BOX = 0.02
 """The widest gap left around a threshold of a tree, of a range of 2."""
 
@@ -869,7 +574,6 @@ def network(thief, pool, seed):
     return theft.copy.predict_proba if theft.complete else None
 
 
-# %% tags=["hide-input"]
 def retraining(thief, pool, seed):
     """StealML's adaptive retraining; what was heard is learnt from anew."""
     learn = CONTEST.BYLABEL.linear_learner
@@ -877,26 +581,14 @@ def retraining(thief, pool, seed):
     CONTEST.retraining(thief, known, seed, thief.share)
 
 
+# %% tags=["hide-input"]
 def classifier(thief, pool, seed):
     """StealClassifier: a network and a threshold, from labels."""
     known = CONTEST.Known(pool, None, pool[:0], None)
     rows = thief.allowed(CONTEST.own_rows(known, thief.share, seed))
     thief.returns, net = "label", CLASSIFIER.DeepNet
-    api = Labels(thief)
-    copy = CLASSIFIER.steal(api, rows, thief.share, net, seed)
+    copy = CLASSIFIER.steal(thief, rows, thief.share, net, seed)
     return lambda x: np.eye(2)[copy.labels(x)]
-
-
-class Labels(CONTEST.Labels):
-    """A thief who passes on the label alone, and says so."""
-
-    returns = "label"
-    classes = None
-
-    @property
-    def remaining(self):
-        """Rows that are left of the share."""
-        return self.customer.remaining
 
 
 class Pictures:
@@ -983,14 +675,15 @@ ATTACKS = {
 
 
 # %% [markdown]
-# Which of them fit a model like the wine model, and one that sells labels:
+# What the wine model's answers reveal, and which attacks fit, if they were
+# sold whole, rounded, or as labels:
 
 # %%
-wide = Units(wines)
-for told in (own, own.argmax(axis=1)):
+wide, true = Units(wines), api.query(wines)
+for told in (true, true.round(2), true.argmax(axis=1)):
     facts = inspect(told, told[:5])
     fits = [n for n, a in ATTACKS.items() if not why_not(a, facts, wide)]
-    print(f"{facts.kind}: {', '.join(fits)}")
+    print(f"{in_words(facts)}: {', '.join(fits)}")
 
 # %% [markdown]
 # ### One theft
@@ -1047,6 +740,10 @@ def learnt(x, answers, classes, seed):
     return best(x, p, seed)
 
 
+copy = learnt(wide.into(wines[:200]), true[:200], 6, seed)
+metrics.fidelity(copy(wide.into(wines[200:])), true[200:])
+
+
 # %% [markdown]
 # A copy is judged on the rows that no attack may ask.
 # It is *exact* where it gives them all the endpoint's own answers: to
@@ -1054,30 +751,22 @@ def learnt(x, answers, classes, seed):
 
 
 # %%
-class Judge(NamedTuple):
-    """Rows (n, d) that no attack may ask, their answers, and what is true.
+def judged(copy, judge, decimals=None):
+    """Fidelity with its interval, accuracy, and whether it is exact.
 
-    own: shares (n, c) or places (n,). truth: places (n,) or None.
+    copy: rows (n, d) to scores (n, c). decimals: of the answers, or None.
     """
-
-    x: np.ndarray
-    own: np.ndarray
-    truth: np.ndarray | None = None
-
-    def score(self, copy, decimals=None):
-        """Fidelity with its interval, accuracy, and whether it is exact."""
-        scores, labels = copy(self.x), metrics.labels_of(self.own)
-        same = scores.argmax(axis=1) == labels
-        share = proportion_interval(same.sum(), len(same))
-        found = {"fidelity": share.mean, "low": share.low, "high": share.high}
-        if self.truth is not None:
-            found["accuracy"] = np.mean(scores.argmax(axis=1) == self.truth)
-        found["exact"] = bool(same.all())
-        if self.own.ndim == 2 and scores.shape == self.own.shape:
-            room = 1e-6 if decimals is None else 0.5 * 10.0**-decimals + 1e-9
-            off = np.abs(scores - self.own).max()
-            found["exact"] = bool(off <= room)
-        return found
+    scores, own = copy(judge.x), judge.own
+    same = scores.argmax(axis=1) == metrics.labels_of(own)
+    share = proportion_interval(same.sum(), len(same))
+    row = {"fidelity": share.mean, "low": share.low, "high": share.high}
+    if judge.truth is not None:
+        row["accuracy"] = np.mean(scores.argmax(axis=1) == judge.truth)
+    row["exact"] = bool(same.all())
+    if own.ndim == 2 and scores.shape == own.shape:
+        room = 1e-6 if decimals is None else 0.5 * 10.0**-decimals + 1e-9
+        row["exact"] = bool(np.abs(scores - own).max() <= room)
+    return row
 
 
 # %% [markdown]
@@ -1091,21 +780,21 @@ def theft(name, thief, pool, judge, facts, seed):
     start, copy, ended, rows = time.perf_counter(), None, "finished", []
     try:
         copy = ATTACKS[name].run(thief, pool, seed)
-    except (RemoteError, UnreadableAnswer):
+    except (RemoteError, wire.UnreadableAnswer):
         raise
     except BudgetExceeded:
         ended = "its share ended"
     except (ValueError, RuntimeError) as error:
         ended = str(error)
     n, c = len(thief.sent), facts.classes
-    points = [n] if copy is not None else [n // 4, n // 2, n]
+    points = [n] if copy else [n // 4, n // 2, n]
     x, heard = np.array(thief.sent), np.array(thief.heard)
     for m in (m for m in points if m >= 10):
         best = copy or learnt(x[:m], heard[:m], c, seed)
-        how = "solved" if copy is not None else "learnt"
-        rows.append({"attack": name, "queries": m, "copy": how})
-        rows[-1] |= judge.score(best, facts.decimals) | {"ended": ended}
-        rows[-1]["seconds"] = time.perf_counter() - start
+        row = {"attack": name, "queries": m, "ended": ended}
+        row["copy"] = "learnt" if copy is None else "solved"
+        row |= judged(best, judge, facts.decimals)
+        rows.append(row | {"seconds": time.perf_counter() - start})
     return rows, best if rows else None
 
 
@@ -1113,7 +802,7 @@ def theft(name, thief, pool, judge, facts, seed):
 # On the wine model, whose equations need 24 rows:
 
 # %%
-shop = Endpoint(Target(api.query, "wine"), ":memory:", budget=500)
+shop = wire.Endpoint(wire.Target(api.query, "wine"), ":memory:", budget=500)
 judge = Judge(wide.into(wines[:100]), shop.query(wines[:100]))
 facts = inspect(judge.own, judge.own[:5])
 thief = Thief(shop, wide, 100)
@@ -1180,13 +869,18 @@ class Kept:
 
     def __init__(self, x, answers, classes):
         told = shares_of(answers, classes)
-        self.known = {digest(r): p for r, p in zip(x, told, strict=True)}
+        self.known = {wire.digest(r): p for r, p in zip(x, told, strict=True)}
 
     def predict_proba(self, x):
         """Probabilities (n, c) of rows (n, d); `KeyError` for new ones."""
-        return np.stack([self.known[digest(row)] for row in x])
+        return np.stack([self.known[wire.digest(row)] for row in x])
 
 
+# %% [markdown]
+# The gateway, and what it makes of two answers when it rounds:
+
+
+# %%
 def through_gateway(predict, settings, streams, size=10):
     """Answers and alarms of clients at a gateway, by their names.
 
@@ -1203,6 +897,10 @@ def through_gateway(predict, settings, streams, size=10):
             shop.close()
     return answers, api.alarms
 
+
+kept = Kept(wide.into(wines[:20]), true[:20], 6)
+two = {"customer": wide.into(wines[:2])}
+through_gateway(kept.predict_proba, {"decimals": 1}, two)[0]["customer"]
 
 # %% [markdown]
 # Of the book's monitors [PRADA](../defenses/prada_detection.ipynb)'s needs
@@ -1230,6 +928,11 @@ def prada_limit(x, labels, seed, streams=40):
     return float(np.quantile(seen, level, method="higher"))
 
 
+# %% [markdown]
+# Then every stream is sent past the monitor, under a name of its own.
+
+
+# %%
 def watched(kept, judge, thieves, seed):
     """When PRADA's monitor would have told of each attack, as rows."""
     labels = metrics.labels_of(judge.own)
@@ -1238,21 +941,22 @@ def watched(kept, judge, thieves, seed):
         return [{"stream": "none", "alarm": "too few rows to set a monitor"}]
     streams = {"honest rows": judge.x}
     streams |= {n: np.array(t.sent) for n, (t, _) in thieves.items()}
-    limit = min(max(limit, 1e-3), 0.999)
-    settings = {"monitors": [CONTEST.prada(None, limit)]}
-    named = dict(zip(map(str, range(len(streams))), streams, strict=True))
-    sent = {key: streams[name] for key, name in named.items()}
-    _, alarms = through_gateway(kept.predict_proba, settings, sent)
-    return [
-        {
-            "stream": name,
-            "queries": len(streams[name]),
-            "alarm": f"at query {alarms[k].query}" if k in alarms else "none",
-        }
-        for k, name in named.items()
-    ]
+    how = {"monitors": [CONTEST.prada(None, min(max(limit, 1e-3), 0.999))]}
+    sent = {f"client-{i}": x for i, x in enumerate(streams.values())}
+    _, alarms = through_gateway(kept.predict_proba, how, sent)
+    rows = []
+    for name, client in zip(streams, sent, strict=True):
+        alarm = alarms.get(client)
+        words = f"at query {alarm.query}" if alarm else "none"
+        n = len(streams[name])
+        rows.append({"stream": name, "queries": n, "alarm": words})
+    return rows
 
 
+# %% [markdown]
+# In the report at the top:
+
+# %%
 plotting.table(report.seen)
 
 # %% [markdown]
@@ -1279,29 +983,18 @@ def heard_by(guard, make, rows, answers, classes, seed):
     return copies
 
 
-def replayed(name, kept, judge, streams, classes, seed):
-    """What a defense costs and leaves: one row of the report.
+# %% [markdown]
+# What an honest customer notices: labels that change, distance, accuracy.
 
-    streams: "thief" and, if there was one, "solver" to rows (n, d).
-    """
-    guard, own = CONTEST.GUARDS[name], metrics.labels_of(judge.own)
-    held = judge.x[: len(judge.x) // 2]
-    parts = judge.x, held, judge.x, judge.x, judge.truth, own, None
-    owner = CONTEST.Owner(kept.predict_proba, None, *parts)
-    make = partial(guard.make, owner)
-    sent = streams | {"customer": judge.x}
-    how = make(seed=seed)
-    told, _ = through_gateway(kept.predict_proba, how, sent, size=100)
-    copies = heard_by(
-        guard, make, streams["thief"], told["thief"], classes, seed
+
+# %%
+def owner_of(kept, judge):
+    """The owner of the kept answers, as the contestants set defenses for."""
+    own, held = metrics.labels_of(judge.own), judge.x[: len(judge.x) // 2]
+    rows = judge.x, held, judge.x, judge.x
+    return CONTEST.Owner(
+        kept.predict_proba, None, *rows, judge.truth, own, None
     )
-    if "solver" in streams:
-        copies["solved"] = solved(streams["solver"], told["solver"])
-    scores = {n: judge.score(c) for n, c in copies.items() if c is not None}
-    best = max(scores, key=lambda n: scores[n]["fidelity"])
-    keys = ("fidelity", "low", "high")
-    row = {"defense": name, "read": best} | {k: scores[best][k] for k in keys}
-    return row | price_of(told["customer"], judge, kept)
 
 
 def price_of(told, judge, kept):
@@ -1317,35 +1010,37 @@ def price_of(told, judge, kept):
 
 
 # %% [markdown]
-# Which defenses can be replayed follows from their facets; the others have a
-# reason.
+# One defense, replayed:
 
 
 # %%
-def replays(kept, judge, facts, thieves, seed):
-    """Rows of the defenses that can be replayed, and why others cannot."""
-    rows, reasons = [], {}
-    asked = {"thief": "learning from rows", "solver": "equation solving"}
-    streams = {
-        key: np.array(thieves[name][0].sent)
-        for key, name in asked.items()
-        if name in thieves
-    }
-    for name, guard in CONTEST.GUARDS.items():
-        if guard.watches:
-            reasons[name] = "it watches, and changes no answer"
-        elif "thief" not in streams:
-            reasons[name] = "nothing was learnt from rows"
-        elif name == "BDPL":
-            reasons[name] = "it asks the model about rows near the client's"
-        elif facts.kind == "labels" and name != "none":
-            reasons[name] = "the answers are labels already"
-        else:
-            parts = kept, judge, streams, facts.classes, seed
-            rows.append(replayed(name, *parts))
-    return rows, reasons
+def replayed(name, kept, judge, streams, classes, seed):
+    """What a defense costs and leaves: one row of the report.
+
+    streams: "thief" and, if there was one, "solver" to rows (n, d).
+    """
+    guard = CONTEST.GUARDS[name]
+    make = partial(guard.make, owner_of(kept, judge))
+    sent = streams | {"customer": judge.x}
+    how = kept.predict_proba, make(seed=seed), sent
+    told, _ = through_gateway(*how, size=100)
+    heard = streams["thief"], told["thief"]
+    copies = heard_by(guard, make, *heard, classes, seed)
+    if "solver" in streams:
+        copies["solved"] = solved(streams["solver"], told["solver"])
+    scores = {n: judged(c, judge) for n, c in copies.items() if c is not None}
+    best = max(scores, key=lambda n: scores[n]["fidelity"])
+    keys = ("fidelity", "low", "high")
+    row = {"defense": name, "read": best} | {k: scores[best][k] for k in keys}
+    return row | price_of(told["customer"], judge, kept)
 
 
+# %% [markdown]
+# Which defenses can be replayed follows from their facets; the others have a
+# reason, which the page of the audit names.
+# In the report at the top:
+
+# %%
 plotting.table(
     pd.DataFrame(report.guards),
     dict.fromkeys(
@@ -1363,38 +1058,6 @@ plotting.table(
 
 
 # %%
-class Report(NamedTuple):
-    """An audit: what it is about, what came of it, and five lines.
-
-    thefts, seen, guards: lists of dictionaries. reasons, unreplayed: names to
-    words. common: share of the commonest answer.
-    """
-
-    who: str
-    facts: Facts
-    judged: int
-    common: float
-    sent: int
-    dollars: float
-    thefts: list
-    reasons: dict
-    seen: list
-    guards: list
-    unreplayed: dict
-    summary: tuple = ()
-
-    @property
-    def best(self):
-        """The theft with the highest fidelity, the cheapest of equals."""
-        key = lambda r: (r["exact"], r["fidelity"], -r["queries"])  # noqa: E731
-        return max(self.thefts, key=key, default=None)
-
-    @property
-    def gained(self):
-        """Whether the best copy beats the commonest answer."""
-        return self.best is not None and self.best["low"] > self.common
-
-
 def summary(report):
     """Five lines in plain words."""
     tried = {r["attack"] for r in report.thefts}
@@ -1414,20 +1077,6 @@ def summary(report):
 
 
 # %% tags=["hide-input"]
-def in_words(facts):
-    """What the answers reveal."""
-    digits = "all digits"
-    if facts.single:
-        digits = "float32"
-    if facts.decimals is not None:
-        digits = f"{facts.decimals} decimals"
-    parts = [f"{facts.kind} of {facts.classes} classes"]
-    parts += [digits] if facts.kind != "labels" else []
-    parts += ["in steps"] if facts.steps and facts.kind != "labels" else []
-    parts += [] if facts.steady else ["different when asked again"]
-    return f"{', '.join(parts)}; {facts.bits:.0f} bits an answer at most"
-
-
 def copy_in_words(report):
     """The best copy, or that there is none."""
     best = report.best
@@ -1510,18 +1159,14 @@ def _pairs(what, reasons):
 
 
 # %%
-JUDGES, AGAIN, SMALLEST = 20, 5, 20
-"""Rows to judge by at least, asked again, and of the smallest attack."""
-
-
 def audited(endpoint, x, y, price, seed):
     """The `Report` on an endpoint, from rows (n, ...) and labels or None."""
     order = np.random.default_rng(seed).permutation(len(x))
     budget = endpoint.budget
     n = min(len(x) // 2, max(JUDGES, budget // 4), 500)
     ours, units = x[order[:n]], Units(x)
-    by_name(endpoint, ours[:1])
-    truth = true_places(endpoint, endpoint.query(ours[:1]), y)
+    wire.try_by_name(endpoint, ours[:1])
+    truth = wire.true_places(endpoint, endpoint.query(ours[:1]), y)
     own, again = endpoint.query(ours), endpoint.query(ours[:AGAIN], turn=1)
     truth = truth if truth is None else truth[order[:n]]
     judge = Judge(units.into(ours), own, truth)
@@ -1548,44 +1193,39 @@ def audited(endpoint, x, y, price, seed):
 
 
 # %% [markdown]
-# The last folded cell asks a server that answers labels for probabilities all
-# the same, as some give them to whoever asks, and holds the door: the owner's
-# word, budget and files.
+# A server that answers labels is asked for probabilities by name as well, for
+# some give them to whoever asks.
+# The folded cell holds the door: the owner's word, the budget, the files, and
+# the defenses that cannot be replayed.
 
 
 # %% tags=["hide-input"]
-def by_name(endpoint, row):
-    """Ask for predict_proba by name from now on, where a server gives it."""
-    target = endpoint.target
-    if target.hidden is None or noted(endpoint.db, "output"):
-        return
-    endpoint.target = target._replace(
-        ask=target.hidden, who=f"{target.who}, asked for predict_proba"
-    )
-    try:
-        endpoint.query(row)
-    except (ValueError, RemoteError):
-        note(endpoint.db, "output", "default")
-        endpoint.target = target
+def replays(kept, judge, facts, thieves, seed):
+    """Rows of the defenses that can be replayed, and why others cannot."""
+    rows, reasons = [], {}
+    asked = {"thief": "learning from rows", "solver": "equation solving"}
+    streams = {
+        key: np.array(thieves[name][0].sent)
+        for key, name in asked.items()
+        if name in thieves
+    }
+    for name, guard in CONTEST.GUARDS.items():
+        if guard.watches:
+            reasons[name] = "it watches, and changes no answer"
+        elif "thief" not in streams:
+            reasons[name] = "nothing was learnt from rows"
+        elif name == "BDPL":
+            reasons[name] = "it asks the model about rows near the client's"
+        elif facts.kind == "labels" and name != "none":
+            reasons[name] = "the answers are labels already"
+        else:
+            parts = kept, judge, streams, facts.classes, seed
+            rows.append(replayed(name, *parts))
+    return rows, reasons
 
 
-def true_places(endpoint, first, y):
-    """Places of the labels y, once it is known what is answered."""
-    names = endpoint.target.classes
-    c = first.shape[1] if first.ndim == 2 else None
-    if c and names and len(names) != c:
-        raise ValueError(
-            f"{len(names)} classes are named and the answers have {c} "
-            "columns: give one name a column by classes="
-        )
-    if y is None or names:
-        return y  # places already
-    if c:
-        return places_of(y, range(c))
-    for label in sorted({_plain(label) for label in y}, key=str):
-        if label not in endpoint.classes:
-            endpoint.classes.append(label)
-    return places_of(y, endpoint.classes)
+AGREED = "yes", "true", "1"
+"""What counts as the owner's word."""
 
 
 def audit(
@@ -1628,16 +1268,16 @@ def audit(
             f"{SMALLEST}, so give {least} or more; nothing was sent"
         )
     price = checks.share("price", price, 0, 1e6)
-    x, y = read_rows(rows, labels) if theirs else wine_api(seed)[1:]
+    x, y = wire.read_rows(rows, labels) if theirs else wine_api(seed)[1:]
     with connected(url, model, key, output, predict, seed) as target:
         if classes:
             names = classes.split(",") if isinstance(classes, str) else classes
             target = target._replace(classes=list(names))
-        x = fits_shape(x, target.shape, f"rows={rows}")
-        y = places_of(y, target.classes) if target.classes else y
+        x = wire.fits_shape(x, target.shape, f"rows={rows}")
+        y = wire.places_of(y, target.classes) if target.classes else y
         folder = Path(folder or ".")
         folder.mkdir(parents=True, exist_ok=True)
-        endpoint = Endpoint(target, folder / "answers.db", int(budget))
+        endpoint = wire.Endpoint(target, folder / "answers.db", int(budget))
         report = audited(endpoint, x, y, price, seed)
         endpoint.db.close()
     write(report, folder)
@@ -1720,16 +1360,20 @@ def one_answer(x):
 
 def chance(x):
     """A label that depends on every digit of a row."""
-    return np.array([int(digest(row)[:8], 16) % 2 for row in x])
+    return np.array([int(wire.digest(row)[:8], 16) % 2 for row in x])
 
 
 def in_memory(ask, x, y=None, budget=300, seed=0):
     """The report on a function, kept nowhere."""
-    target = Target(ask, getattr(ask, "__name__", "a function"))
-    shop = Endpoint(target, ":memory:", budget)
+    target = wire.Target(ask, getattr(ask, "__name__", "a function"))
+    shop = wire.Endpoint(target, ":memory:", budget)
     return audited(shop, x, y, 1.50, seed)
 
 
+# %% [markdown]
+# What the two pages say of copies:
+
+# %%
 refused = [in_memory(f, wines, seed=seed) for f in (one_answer, chance)]
 for found_nothing in refused:
     print(found_nothing.summary[2])

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import subprocess
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from sklearn.tree import DecisionTreeClassifier
 from mexutils import BudgetExceeded, PredictionAPI, load_chapter
 from mexutils.runs import proportion_interval
 from mexutils.wire import AnswerLost, RemoteError, serve
+from mexutils.wire import target as wire
 
 chapter = load_chapter("practice/audit")
 ATTACKS = chapter.ATTACKS
@@ -44,7 +46,7 @@ class Counting:
         self.calls += 1
         if self.calls == self.breaks:
             raise self.error("broken off: 100 rows may have been billed")
-        self.rows += [chapter.digest(row) for row in x]
+        self.rows += [wire.digest(row) for row in x]
         return self.predict(x)
 
 
@@ -60,7 +62,7 @@ def sell(monkeypatch, tmp_path):
 
     def put(found, x=ROWS, y=None, budget=300):
         monkeypatch.setitem(
-            chapter.sys.modules, "their_models", SimpleNamespace(it=found)
+            sys.modules, "their_models", SimpleNamespace(it=found)
         )
         frame = pd.DataFrame(x).add_prefix("f")
         asked = {"predict": "their_models:it", "owned": "yes"}
@@ -162,8 +164,8 @@ def test_a_model_that_the_book_does_not_use(make, sell, tmp_path):
 def test_a_tree_falls_to_path_finding(sell):
     labels = (ROWS[:, 0] > 0.3).astype(int) + (ROWS[:, 1] > 4)
     tree = DecisionTreeClassifier(max_depth=3).fit(ROWS, labels)
-    api = chapter.Target(tree.predict_proba, "tree")
-    shop = chapter.Endpoint(api, ":memory:", 1200)
+    api = wire.Target(tree.predict_proba, "tree")
+    shop = wire.Endpoint(api, ":memory:", 1200)
     report = chapter.audited(shop, ROWS, labels, 1.5, 0)
     found = {r["attack"]: r for r in report.thefts}
     assert report.facts.steps
@@ -265,10 +267,10 @@ def test_an_endpoint_that_does_not_answer_is_refused(sell, monkeypatch):
     ],
 )
 def test_answers_that_are_none_stop_after_one_row(answer, words, sell):
-    with pytest.raises(chapter.UnreadableAnswer, match=words):
+    with pytest.raises(wire.UnreadableAnswer, match=words):
         chapter.audit(**(asked := sell(answer)))
     path = f"{asked['folder']}/answers.db"
-    assert chapter.noted(sqlite3.connect(path), "sent") == "1"
+    assert wire.noted(sqlite3.connect(path), "sent") == "1"
 
 
 # --- paying once -----------------------------------------------------------
@@ -282,14 +284,14 @@ def test_an_audit_goes_on_where_it_was_broken_off(error, sell, tmp_path):
     with pytest.raises(error):
         chapter.audit(**asked)
     second = Counting(model.predict_proba)
-    chapter.sys.modules["their_models"].it = second
+    sys.modules["their_models"].it = second
     report = chapter.audit(**asked)
     assert first.rows and second.rows
     assert not set(first.rows) & set(second.rows)
     # The lost call counts as billed, whoever kept its rows.
     assert len(first.rows) + len(second.rows) < report.sent <= 300
     third = Counting(model.predict_proba)
-    chapter.sys.modules["their_models"].it = third
+    sys.modules["their_models"].it = third
     assert chapter.audit(**asked).sent == report.sent and not third.rows
 
 
@@ -306,7 +308,7 @@ def test_what_is_refused_is_not_counted():
     def broken(x):
         raise RuntimeError("nothing was billed")
 
-    shop = chapter.Endpoint(chapter.Target(broken, "b"), ":memory:", 10)
+    shop = wire.Endpoint(wire.Target(broken, "b"), ":memory:", 10)
     with pytest.raises(RuntimeError):
         shop.query(ROWS[:4])
     assert shop.sent == 0
@@ -316,20 +318,20 @@ def test_what_is_refused_is_not_counted():
 
 def test_a_file_of_another_endpoint_is_refused(tmp_path):
     path = tmp_path / "a.db"
-    chapter.opened(path, "one").close()
+    wire.opened(path, "one").close()
     with pytest.raises(ValueError, match="answers of one, not of two"):
-        chapter.opened(path, "two")
+        wire.opened(path, "two")
     (tmp_path / "b.db").write_text("no data base, whatever its name says" * 9)
     with pytest.raises(ValueError, match="another folder="):
-        chapter.opened(tmp_path / "b.db", "one")
+        wire.opened(tmp_path / "b.db", "one")
 
 
 def test_no_attack_asks_the_rows_that_judge():
     ask = Counting(linear(words=False).predict_proba)
-    shop = chapter.Endpoint(chapter.Target(ask, "m"), ":memory:", 300)
+    shop = wire.Endpoint(wire.Target(ask, "m"), ":memory:", 300)
     report = chapter.audited(shop, ROWS, None, 1.5, 0)
     judges = np.random.default_rng(0).permutation(300)[: report.judged]
-    keys = {chapter.digest(row) for row in ROWS[judges]}
+    keys = {wire.digest(row) for row in ROWS[judges]}
     first = report.judged + chapter.AGAIN
     assert set(ask.rows[:first]) == keys
     assert not keys & set(ask.rows[first:])
@@ -364,8 +366,8 @@ def test_a_server_is_asked_for_what_it_does_not_offer():
         (model.predict_proba, "probabilities"),
         (refuse, "labels"),
     ):
-        target = chapter.Target(model.predict, "m", hidden=hidden)
-        shop = chapter.Endpoint(target, ":memory:", 100)
+        target = wire.Target(model.predict, "m", hidden=hidden)
+        shop = wire.Endpoint(target, ":memory:", 100)
         report = chapter.audited(shop, ROWS, None, 1.5, 0)
         assert report.facts.kind == kind
         assert ("predict_proba" in report.who) == (kind != "labels")
@@ -422,8 +424,8 @@ def test_a_judge_by_hand():
 
 
 def test_a_thief_keeps_to_his_share():
-    ask = chapter.Target(linear(words=False).predict_proba, "m")
-    shop = chapter.Endpoint(ask, ":memory:", 100)
+    ask = wire.Target(linear(words=False).predict_proba, "m")
+    shop = wire.Endpoint(ask, ":memory:", 100)
     thief = chapter.Thief(shop, chapter.Units(ROWS), 10)
     thief.query(np.zeros((6, 4)))
     with pytest.raises(BudgetExceeded):
@@ -432,8 +434,8 @@ def test_a_thief_keeps_to_his_share():
 
 
 def test_what_one_attack_leaves_goes_to_the_next():
-    ask = chapter.Target(linear(words=False).predict_proba, "m")
-    shop = chapter.Endpoint(ask, ":memory:", 300)
+    ask = wire.Target(linear(words=False).predict_proba, "m")
+    shop = wire.Endpoint(ask, ":memory:", 300)
     report = chapter.audited(shop, ROWS, None, 1.5, 0)
     most = {r["attack"]: r["queries"] for r in report.thefts}
     left = 300 - 75 - chapter.AGAIN
@@ -445,14 +447,14 @@ def test_what_one_attack_leaves_goes_to_the_next():
 
 
 def test_answers_of_every_form():
-    assert chapter.as_answers(np.array([[0.2], [0.9]]), 2) == [
+    assert wire.as_answers(np.array([[0.2], [0.9]]), 2) == [
         [0.8, 0.2],
         [1 - 0.9, 0.9],
     ]
-    assert chapter.as_answers(np.array([1.0, 2.0]), 2) == [1, 2]
-    assert chapter.as_answers(WORDS, 3) == WORDS.tolist()
-    assert chapter.places_of([1.0, 2], [1, 2]).tolist() == [0, 1]
-    assert json.loads(json.dumps(chapter.as_answers([[0.1, 0.9]], 1)))
+    assert wire.as_answers(np.array([1.0, 2.0]), 2) == [1, 2]
+    assert wire.as_answers(WORDS, 3) == WORDS.tolist()
+    assert wire.places_of([1.0, 2], [1, 2]).tolist() == [0, 1]
+    assert json.loads(json.dumps(wire.as_answers([[0.1, 0.9]], 1)))
 
 
 def test_the_gateway_replays_what_a_defense_does():
@@ -523,29 +525,29 @@ def test_the_monitor_tells_grids_from_honest_rows():
 def test_rows_of_other_files(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     np.save(tmp_path / "y.npy", KIND)
-    x, y = chapter.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
+    x, y = wire.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
     assert np.array_equal(x, ROWS) and np.array_equal(y, KIND)
     np.save(tmp_path / "y.npy", KIND[:9])
     with pytest.raises(ValueError, match="300 rows need as many labels"):
-        chapter.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
+        wire.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
     frame = pd.DataFrame(ROWS).add_prefix("f").assign(kind=KIND)
     try:
         frame.to_parquet(tmp_path / "x.parquet")
     except ImportError:
         (tmp_path / "x.parquet").write_bytes(b"PAR1")
         with pytest.raises(ValueError, match="needs pyarrow"):
-            chapter.read_rows(tmp_path / "x.parquet", "kind")
+            wire.read_rows(tmp_path / "x.parquet", "kind")
     else:
-        x, y = chapter.read_rows(tmp_path / "x.parquet", "kind")
+        x, y = wire.read_rows(tmp_path / "x.parquet", "kind")
         assert np.array_equal(x, ROWS) and list(y) == list(KIND)
 
 
 def test_a_module_is_found_by_its_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def p(x):\n    return [[0.5, 0.5]] * len(x)\nn = 3\n")
-    assert chapter.imported(f"{path}:p").ask([1, 2]) == [[0.5, 0.5]] * 2
+    assert wire.imported(f"{path}:p").ask([1, 2]) == [[0.5, 0.5]] * 2
     with pytest.raises(ValueError, match="no function of rows"):
-        chapter.imported(f"{path}:n")
+        wire.imported(f"{path}:n")
 
 
 def test_make_passes_on_what_is_said():
