@@ -517,7 +517,7 @@ def test_the_monitor_tells_grids_from_honest_rows():
     )
     thief = SimpleNamespace(sent=list(np.tile(ROWS[:2], (100, 1))))
     judge = chapter.Judge(ROWS, labels)
-    seen = chapter.watched(kept, judge, {"twins": (thief, None)}, 0)
+    seen = chapter.watched(kept, judge, {"twins": thief}, 0)
     assert [row["stream"] for row in seen] == ["honest rows", "twins"]
     assert seen[1]["alarm"].startswith("at query 1")
 
