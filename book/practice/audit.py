@@ -796,7 +796,7 @@ def theft(name, thief, pool, judge, facts, seed):
     n, c = len(thief.sent), facts.classes
     points = [n] if copy else [n // 4, n // 2, n]
     x, heard = np.array(thief.sent), np.array(thief.heard)
-    for m in points if n >= SMALLEST else []:
+    for m in points if copy or n >= SMALLEST else []:
         best = copy or learnt(x[:m], heard[:m], c, seed)
         row = {"attack": name, "queries": m, "ended": ended}
         row["copy"] = "learnt" if copy is None else "solved"
@@ -838,8 +838,10 @@ def thefts(endpoint, units, pool, judge, facts, left, seed):
         else:
             thief = Thief(endpoint, units, share)
             thieves[name] = thief
-            rows += theft(name, thief, pool, judge, facts, seed)
-            left -= len(thief.sent)
+            more = theft(name, thief, pool, judge, facts, seed)
+            if not more:
+                reasons[name] = f"it broke off after {len(thief.sent)} rows"
+            rows, left = rows + more, left - len(thief.sent)
     return rows, thieves, {n: why for n, why in reasons.items() if why}
 
 
@@ -946,7 +948,7 @@ def watched(kept, judge, thieves, seed):
     if limit is None:
         return [{"stream": "none", "alarm": "too few rows to set a monitor"}]
     streams = {"honest rows": judge.x}
-    streams |= {n: np.array(t.sent) for n, t in thieves.items()}
+    streams |= {n: np.array(t.sent) for n, t in thieves.items() if t.sent}
     how = {"monitors": [CONTEST.prada(None, min(max(limit, 1e-3), 0.999))]}
     sent = {f"client-{i}": x for i, x in enumerate(streams.values())}
     _, alarms = through_gateway(kept.predict_proba, how, sent)
