@@ -249,7 +249,8 @@ class Endpoint:
         if len(new) > self.budget - self.sent:
             raise BudgetExceeded(
                 f"{len(new)} rows, and {self.budget - self.sent} of the "
-                f"budget of {self.budget} are left: nothing was sent"
+                f"budget of {self.budget} are left: nothing was sent; give "
+                "a larger budget="
             )
         todo = list(new)
         for i in range(0, len(todo), self.CALL):
@@ -266,21 +267,25 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 
 def opened(path, who):
     """The file of answers of that endpoint; `ValueError` if of another."""
+    db = sqlite3.connect(path, timeout=1)
     try:
-        db = sqlite3.connect(path)
+        # For good: two audits at once would spend one budget twice.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.executescript(TABLES)
+        before = noted(db, "who")
+        note(db, "who", before or who)
     except sqlite3.Error as error:
+        db.close()
         raise ValueError(
             f"{path} cannot be used to keep answers ({error}): give another "
-            "folder="
+            "folder=, or wait for the audit that has it"
         ) from error
-    before = noted(db, "who")
     if before not in (None, who):
+        db.close()
         raise ValueError(
             f"{path} holds the answers of {before}, not of {who}: give "
             "another folder="
         )
-    note(db, "who", who)
     return db
 
 

@@ -323,6 +323,10 @@ def test_a_file_of_another_endpoint_is_refused(tmp_path):
     wire.opened(path, "one").close()
     with pytest.raises(ValueError, match="answers of one, not of two"):
         wire.opened(path, "two")
+    held = wire.opened(path, "one")
+    with pytest.raises(ValueError, match="locked.*wait for the audit"):
+        wire.opened(path, "one")
+    held.close()
     (tmp_path / "b.db").write_text("no data base, whatever its name says" * 9)
     with pytest.raises(ValueError, match="another folder="):
         wire.opened(tmp_path / "b.db", "one")
@@ -507,6 +511,29 @@ def test_a_copy_is_learnt_in_the_way_that_does_best():
         copy = chapter.learnt(x, victim(x), 2, 0)
         same = copy(fresh).argmax(axis=1) == victim(fresh).argmax(axis=1)
         assert same.mean() > least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["KnockoffNets", "PRADA's attack"])
+def test_pictures_are_stolen_as_pictures(name):
+    pictures = np.random.default_rng(0).random((60, 1, 28, 28)).round(3)
+    weights = np.random.default_rng(1).normal(size=(784, 3))
+
+    def victim(x):
+        z = np.exp((x.reshape(len(x), -1) - 0.5) @ weights / 9)
+        return z / z.sum(axis=1, keepdims=True)
+
+    units = chapter.Units(pictures)
+    shop = wire.Endpoint(wire.Target(victim, "v"), ":memory:", 200)
+    answers = shop.query(pictures)
+    facts = chapter.inspect(answers, answers[:5])
+    assert not chapter.why_not(ATTACKS[name], facts, units)
+    loud = chapter.Units(pictures * 255)
+    assert "0 to 1" in chapter.why_not(ATTACKS[name], facts, loud)
+    thief = chapter.Thief(shop, units, 120)
+    copy = ATTACKS[name].run(thief, units.into(pictures), 0)
+    assert len(thief.sent) == 120
+    assert copy(units.into(pictures)).shape == (60, 10)
 
 
 def test_the_monitor_tells_grids_from_honest_rows():
