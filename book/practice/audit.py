@@ -713,7 +713,7 @@ def by_softmax(x, p, seed):
 
 def by_trees(x, p, seed):
     """Randomised trees."""
-    trees = ExtraTreesRegressor(50, random_state=seed)
+    trees = ExtraTreesRegressor(30, random_state=seed)
     return trees.fit(x, p).predict
 
 
@@ -1466,14 +1466,10 @@ claims.check()
 # What does the audit report now?
 # :::
 
-
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
-def rounded(x):
-    """The wine model's answers, to two decimals."""
-    return api.query(x).round(2)
-
-
-print("\n".join(in_memory(rounded, wines, quality - 3, 400, seed).summary))
+coarse = PredictionAPI(api.query, decimals=2)
+found = in_memory(coarse.query, wines, quality - 3, 300, seed)
+print("\n".join(found.summary))
 
 # %% [markdown]
 # ## Recap
