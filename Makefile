@@ -8,7 +8,8 @@
 #             _build/arena.ipynb
 # make audit  a report on an endpoint, into _build/audit: url= model= key= (the
 #             environment variable that holds it) or predict=, then rows=
-#             labels= classes= budget= price= output= seed=, and owned=yes
+#             labels= classes= budget= price= output= seed= folder= (for
+#             what was paid; one for each endpoint), and owned=yes
 # make victims  train the MNIST victim anew and say how it differs from the
 #             embedded one
 # make wire   install MLServer into .wire, for the chapters, tests and the
@@ -55,14 +56,15 @@ arena: .venv/done
 
 asked := url model key output predict rows labels classes budget price \
     owned seed
+folder ?= _build/audit
 audit: .venv/done
-	mkdir -p _build/audit
+	mkdir -p _build
 	$(bin)/jupytext -q --to ipynb -o _build/audit.ipynb \
 	    book/practice/audit.py
-	$(bin)/python -m papermill -k python3 -p folder _build/audit \
+	$(bin)/python -m papermill -k python3 -p folder '$(folder)' \
 	    $(foreach name,$(asked),$(if $($(name)),-p $(name) '$($(name))')) \
 	    _build/audit.ipynb _build/audit.ipynb
-	cat _build/audit/summary.txt
+	cat '$(folder)/summary.txt'
 
 victims: .venv/done
 	$(bin)/python tools/make_victims.py
