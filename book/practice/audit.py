@@ -771,7 +771,8 @@ def judged(copy, judge, decimals=None):
     scores, own = copy(judge.x), judge.own
     same = scores.argmax(axis=1) == metrics.labels_of(own)
     share = proportion_interval(int(same.sum()), len(same))
-    row = {"fidelity": share.mean, "low": share.low, "high": share.high}
+    names = ("fidelity", "low", "high")
+    row = dict(zip(names, map(float, share), strict=True))
     if judge.truth is not None:
         row["accuracy"] = metrics.accuracy(scores, judge.truth)
     row["exact"] = bool(same.all())
@@ -958,7 +959,7 @@ def watched(kept, judge, thieves, seed):
     rows = []
     for name, client in zip(streams, sent, strict=True):
         alarm = alarms.get(client)
-        words = f"at query {alarm.query}" if alarm else "none"
+        words = f"at query {alarm.query}" if alarm else "no alarm"
         n = len(streams[name])
         rows.append({"stream": name, "queries": n, "alarm": words})
     return rows
@@ -1119,8 +1120,8 @@ def seen_in_words(report):
     if report.seen[0]["stream"] == "none":
         return report.seen[0]["alarm"]
     honest, *others = report.seen
-    told = [r["stream"] for r in others if r["alarm"] != "none"]
-    words = f"PRADA's tells of {len(told)} of {len(others)} attacks"
+    told = [r["stream"] for r in others if r["alarm"] != "no alarm"]
+    words = f"PRADA's would have told of {len(told)} of {len(others)} attacks"
     words += f" ({', '.join(told)})" if told else ""
     return f"{words}; on honest rows: {honest['alarm']}"
 
@@ -1432,7 +1433,7 @@ claims.add("rows sent again", again.sent - report.sent, low=0, high=0)
 claims.add(
     "a random model: fidelity less the commonest answer (points)",
     100 * (refused[1].best["fidelity"] - refused[1].common),
-    high=30,
+    high=35,
 )
 claims.add(
     "attacks that fit a model of one answer",
