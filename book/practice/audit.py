@@ -1368,9 +1368,10 @@ print(f"{again.sent - report.sent} rows more were sent; same words: {same}")
 # Its own rows bound what it can see: outside of the ranges of their columns
 # nothing is asked.
 #
-# A model that no attack fits gets a page that says so.
-# Here it always gives one answer, and behind it another that gives a random
-# one:
+# A model that no attack fits gets a page that says so, and so does one from
+# which no attack gets anything.
+# The first of these two always gives one answer, the second a label that is
+# as good as random:
 
 
 # %%
