@@ -540,6 +540,12 @@ def test_the_monitor_tells_grids_from_honest_rows():
     limit = chapter.prada_limit(ROWS, labels, 0)
     assert 0 < limit < 1
     assert chapter.prada_limit(ROWS[:50], labels[:50], 0) is None
+    rng, above = np.random.default_rng(0), []
+    for _ in range(40):
+        part = rng.permutation(300)[:150]
+        tests = chapter.DETECT.Stream().add(ROWS[part], labels[part])
+        above.append(max(1 - w for _, w in tests) > limit)
+    assert 0 < np.mean(above) <= 0.05
     kept = chapter.Kept(
         np.vstack([ROWS, np.tile(ROWS[:2], (100, 1))]),
         np.append(labels, np.tile(labels[:2], 100)),
