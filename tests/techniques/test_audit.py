@@ -332,15 +332,31 @@ def test_a_file_of_another_endpoint_is_refused(tmp_path):
         wire.opened(tmp_path / "b.db", "one")
 
 
-def test_no_attack_asks_the_rows_that_judge():
-    ask = Counting(linear(words=False).predict_proba)
+def test_no_attack_asks_the_rows_that_judge(monkeypatch):
+    ask, seen, watched = Counting(linear(False).predict_proba), {}, []
+
+    def spy(kept, judge, thieves, seed):
+        seen.update(thieves)
+        watched.append(judge)
+        return [{"stream": "none", "alarm": ""}]
+
+    monkeypatch.setattr(chapter, "watched", spy)
+    monkeypatch.setattr(chapter, "replays", lambda *parts: ([], {}))
     shop = wire.Endpoint(wire.Target(ask, "m"), ":memory:", 300)
     report = chapter.audited(shop, ROWS, None, 1.5, 0)
-    judges = np.random.default_rng(0).permutation(300)[: report.judged]
-    keys = {wire.digest(row) for row in ROWS[judges]}
+    order = np.random.default_rng(0).permutation(300)
+    judges, pool = order[: report.judged], order[report.judged :]
     first = report.judged + chapter.AGAIN
+    keys = {wire.digest(row) for row in ROWS[judges]}
     assert set(ask.rows[:first]) == keys
     assert not keys & set(ask.rows[first:])
+    # Kept answers of rows that judge would be no new ones: look at the thief.
+    own = {row.tobytes() for row in watched[0].x}
+    asked = {row.tobytes() for row in seen["learning from rows"].sent}
+    assert len(own) == report.judged and not own & asked
+    units = chapter.Units(ROWS)
+    mine = units.into(units.back(units.into(ROWS[pool])))
+    assert {row.tobytes() for row in mine} & asked
 
 
 # --- over HTTP -------------------------------------------------------------
