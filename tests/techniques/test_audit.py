@@ -147,6 +147,7 @@ def test_a_model_that_the_book_does_not_use(make, sell, tmp_path):
     solved = report.best["exact"] and report.best["attack"]
     assert solved == (make is pipeline and "equation solving")
     assert (report.facts.decimals == 2) == (make is forest)
+    assert report.facts.steady
     assert report.facts.classes == (2 if make is boosted else 3)
     assert ("accuracy" in report.best) == (y is not None)
     lines = (tmp_path / "out" / "summary.txt").read_text().splitlines()
@@ -420,6 +421,7 @@ def test_what_answers_reveal():
     assert chapter.inspect(p.round(3), p[:5].round(3)).decimals == 3
     assert chapter.inspect(p.astype("f4"), p[:5]).single
     assert not chapter.inspect(p, p[1:6]).steady
+    assert not chapter.inspect(p, p[:5] + 1e-3).steady
     assert chapter.inspect(p, p[:5] + 1e-13).steady
     top = np.where(p == p.max(axis=1, keepdims=True), p, 0)
     assert chapter.inspect(top, top[:5]).kind == "top of the list"
@@ -526,6 +528,20 @@ def test_a_copy_is_learnt_in_the_way_that_does_best():
         copy = chapter.learnt(x, victim(x), 2, 0)
         same = copy(fresh).argmax(axis=1) == victim(fresh).argmax(axis=1)
         assert same.mean() > least
+
+
+def test_a_defense_that_changes_many_labels_is_not_named():
+    def row(name, fidelity, changed):
+        keys = ("defense", "fidelity", "labels changed")
+        return dict(zip(keys, (name, fidelity, changed), strict=True))
+
+    rows = [row("none", 1, 0), row("a", 0.5, 0.2), row("b", 0.8, 0.05)]
+    rows.append(row("c", 0.9, 0.0))
+    report = SimpleNamespace(guards=rows, unreplayed={})
+    words = chapter.guards_in_words(report)
+    assert "b leaves least, 80.0% in place of 100.0%" in words
+    report.guards = rows[:2]
+    assert "none" in chapter.guards_in_words(report)
 
 
 @pytest.mark.slow
