@@ -280,11 +280,9 @@ class Facts(NamedTuple):
 JUDGES, AGAIN, SMALLEST = 20, 5, 20
 """Rows to judge by at least, asked again, and of the smallest attack."""
 
-BEARABLE = 0.05
-"""Share of the labels that a defense may change to be recommended."""
-
-CHANCE = 1e-3
-"""How rarely a copy that is worth nothing may be called one."""
+CHANCE, BEARABLE = 1e-3, 0.05
+"""How rarely a copy that is worth nothing may be called one; the share of the
+labels that a defense may change to be named."""
 
 
 @dataclass(frozen=True)
@@ -1132,20 +1130,14 @@ def seen_in_words(report):
 
 
 def guards_in_words(report):
-    """The replayed defense that leaves least, and its price."""
+    """The replayed defense that leaves least, of those that can be borne."""
     none = [r for r in report.guards if r["defense"] == "none"]
-    others = [
-        row
-        for row in report.guards
-        if row["defense"] != "none" and row["labels changed"] <= BEARABLE
-    ]
+    others = [r for r in report.guards if r["labels changed"] <= BEARABLE]
+    others = [r for r in others if r["defense"] != "none"]
     if not others:
-        why = {*report.unreplayed.values()} - {
-            report.unreplayed.get("PRADA"),
-            report.unreplayed.get("BDPL"),
-        }
-        return f"none could be replayed: {', '.join(why) or 'none fits'}"
-    least = min(others, key=lambda r: r["fidelity"])
+        why = ", ".join(sorted({*report.unreplayed.values()}))
+        return f"none to be named: {why or 'all change too many labels'}"
+    least = min(others, key=itemgetter("fidelity"))
     return (
         f"of those that change {BEARABLE:.0%} of the labels at most, "
         f"{least['defense']} leaves least, {least['fidelity']:.1%} in place "
