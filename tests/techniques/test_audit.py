@@ -162,6 +162,7 @@ def test_a_model_that_the_book_does_not_use(make, sell, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_tree_falls_to_path_finding(sell):
     labels = (ROWS[:, 0] > 0.3).astype(int) + (ROWS[:, 1] > 4)
     tree = DecisionTreeClassifier(max_depth=3).fit(ROWS, labels)
@@ -279,6 +280,7 @@ def test_answers_that_are_none_stop_after_one_row(answer, words, sell):
 # --- paying once -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, AnswerLost])
 def test_an_audit_goes_on_where_it_was_broken_off(error, sell, tmp_path):
     model = linear(words=False)
@@ -298,6 +300,7 @@ def test_an_audit_goes_on_where_it_was_broken_off(error, sell, tmp_path):
     assert chapter.audit(**asked).sent == report.sent and not third.rows
 
 
+@pytest.mark.slow
 def test_no_row_beyond_the_budget_and_only_five_twice(sell):
     ask = Counting(linear(words=False).predict_proba)
     report = chapter.audit(**sell(ask))
@@ -381,6 +384,7 @@ def test_labels_in_words_over_http(sell, monkeypatch):
     assert "labels already" in report.summary[4]
 
 
+@pytest.mark.slow
 def test_a_server_is_asked_for_what_it_does_not_offer():
     model = linear(words=False)
 
@@ -459,6 +463,7 @@ def test_a_thief_keeps_to_his_share():
     assert thief.remaining == 4 and shop.sent == 1  # six times the same row
 
 
+@pytest.mark.slow
 def test_what_one_attack_leaves_goes_to_the_next():
     ask = wire.Target(linear(words=False).predict_proba, "m")
     shop = wire.Endpoint(ask, ":memory:", 500)
