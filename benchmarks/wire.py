@@ -91,14 +91,34 @@ def free_port():
         return door.getsockname()[1]
 
 
-def latency(api, x, calls):
-    """Median seconds of a call with one row."""
-    taken = []
+def latency(apis, x, calls):
+    """Median seconds of a call with one row, of each API, asked in turn."""
+    taken = [[] for _ in apis]
     for i in range(calls):
-        start = time.perf_counter()
-        api.query(x[i % len(x)][None])
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        for api, times in zip(apis, taken, strict=True):
+            start = time.perf_counter()
+            api.query(x[i % len(x)][None])
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
+
+
+def children_of(pid):
+    """The processes that it has started and that still run."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def spent_by(pid):
+    """CPU seconds so far of a process and of all that it has started."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    own = sum(map(int, fields.split()[11:13])) / 100
+    return own + sum(map(spent_by, children_of(pid)))
+
+
+def busy():
+    """CPU seconds so far of this process and of each of its children."""
+    me = os.getpid()
+    parts = [spent_by(pid) for pid in children_of(me)]
+    return np.array([spent_by(me) - sum(parts), *parts])
 
 
 def throughput(api, x, calls, clients=2):
@@ -110,7 +130,7 @@ def throughput(api, x, calls, clients=2):
     return 100 * calls / (time.perf_counter() - start)
 
 
-def overhead(rounds=7):
+def overhead(rounds=9):
     """Print what the gateway adds to the server behind it."""
     model, x = victim()
     there = (environment() / "bin" / "mlserver").exists()
@@ -133,16 +153,15 @@ def overhead(rounds=7):
                     f"http://127.0.0.1:{port}", "cancer", key="key-0"
                 )
                 assert (front.query(x) == alone.query(x)).all()
-                found = []
+                found, spent = [], []
                 for _ in range(rounds):
-                    found.append(
-                        (
-                            latency(alone, x, 60),
-                            latency(front, x, 60),
-                            throughput(alone, x, 60),
-                            throughput(front, x, 60),
-                        )
-                    )
+                    one = latency((alone, front), x, 40)
+                    many, at = [], [busy()]
+                    for api in (alone, front):
+                        many.append(throughput(api, x, 40))
+                        at.append(busy())
+                    found.append([*one, *many])
+                    spent.append(np.diff(at, axis=0))
                 a, b, c, d = np.array(found).T
                 said = "each entry waits for the disk" if sync else "default"
                 print(
@@ -154,6 +173,15 @@ def overhead(rounds=7):
                     f"{np.median(c):,.0f} rows/s, through the gateway "
                     f"{np.median(d):,.0f}, ratio {np.median(d / c):.2f} "
                     f"({(d / c).min():.2f} to {(d / c).max():.2f})",
+                    flush=True,
+                )
+                straight, through = 1e3 * np.mean(spent, axis=0) / 40
+                print(
+                    "CPU milliseconds of a call with 100 rows, in client, "
+                    f"server, gateway: {straight.round(1)}, through the "
+                    f"gateway {through.round(1)}; where the cores are full "
+                    "the throughput is their ratio, "
+                    f"{straight.sum() / through.sum():.2f}",
                     flush=True,
                 )
 

@@ -328,7 +328,7 @@ class PredictionAPI:
 
     def _checked_answer(self, answer, x: np.ndarray) -> np.ndarray:
         """A float64 copy of the answer to x, or an error if it is none."""
-        answer = checked_probabilities(answer, len(x))
+        answer = _probabilities(answer, len(x))
         if self.classes is not None and len(self.classes) != answer.shape[1]:
             raise BadAnswer(
                 f"classes has {len(self.classes)} names and the answers have "
@@ -484,7 +484,7 @@ def _shape_of(predict_proba, declared) -> tuple[int, ...] | None:
     return None
 
 
-def checked_probabilities(answer, n: int) -> np.ndarray:
+def _probabilities(answer, n: int) -> np.ndarray:
     """A float64 copy of n probability vectors, or an error that says why."""
     answer = np.array(answer, dtype=np.float64)
     remedy = "pass a function that returns probability vectors"

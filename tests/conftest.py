@@ -32,7 +32,7 @@ def project_files():
         names = listing.stdout.decode().split("\0")
         paths = {ROOT / name for name in names if name}
     else:
-        built = {".venv", "_build", "build", "__pycache__"}
+        built = {".venv", ".wire", "_build", "build", "__pycache__"}
         paths = {
             path
             for path in ROOT.rglob("*")

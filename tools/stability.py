@@ -81,7 +81,7 @@ VARIANTS = [
     Variant(100, arithmetic="nehalem2"),
 ]
 FEW = VARIANTS[:3]
-"""What the arena, minutes long on all cores, is run in."""
+"""What the chapters that run alone, on all cores, are run in."""
 
 
 def variants_of(chapter: str) -> list[Variant]:

@@ -10,8 +10,8 @@
 # # On the wire
 #
 # The attacks of this book have asked an object in their own process.
-# Here they ask a server over HTTP, which nobody here wrote: they are not
-# changed for it, and take away the same copies.
+# Here they ask MLServer over HTTP, a server that nobody here wrote: they are
+# not changed for it, and take away the same copies.
 # Then a gateway that meters, defends and watches is put in front of the
 # server, and they are tried again.
 #
@@ -106,8 +106,8 @@ claims = Claims()
 # %% tags=["parameters"]
 seed = 0
 n_sweeps = 5  # over the networks whose depth is read off the clock
-sizes = [3, 10, 30, 100, 200]  # timed queries of each network
-rounds = 7  # of the race between the server and its gateways
+sizes = [3, 10, 30, 100, 150]  # timed queries of each network
+rounds = 5  # of the race between the server and its gateways
 price_per_1000 = 1.50
 
 # %% [markdown]
@@ -115,7 +115,7 @@ price_per_1000 = 1.50
 #
 # An owner has three kinds of models: logistic regression on breast cancer, a
 # decision tree on irises, and the LeNet on digits that other chapters attack.
-# Seven networks of one width and of different depths are for the clock.
+# Five networks of one width and of different depths are for the clock.
 #
 # The server is MLServer, which speaks the Open Inference Protocol as KServe
 # and Triton do.
@@ -124,10 +124,13 @@ price_per_1000 = 1.50
 # It lives in an environment of its own, which `make wire` makes.
 # Where that is absent, a server of this book stands in for it, written to
 # grant what MLServer 1.7.1 grants.
-# The folded cells hold the models, the runtime and the stand-in.
+# Either listens on 127.0.0.1 alone, at a free port, and one context manager
+# starts and stops it.
+# The folded cells hold the models; the runtime and that context manager; and
+# the stand-in.
 
 # %% tags=["hide-input"]
-WIDTH, KNOWN, HIDDEN = 128, (1, 16), (3, 6, 9, 12, 15)
+WIDTH, KNOWN, HIDDEN = 128, (1, 16), (4, 8, 12)
 """Networks for the clock: their width, known depths and hidden ones."""
 
 
@@ -136,15 +139,18 @@ def estimators(seed):
     made = {}
     for name, kind in (
         ("breast_cancer", LogisticRegression(max_iter=1000)),
-        ("iris", DecisionTreeClassifier(random_state=seed)),
+        (
+            "iris",
+            DecisionTreeClassifier(min_samples_leaf=5, random_state=seed),
+        ),
     ):
         train, _, _ = datasets.tabular(name, seed=seed)
         made[name] = kind.fit(*train)
     digits, _, _ = datasets.tabular("digits", seed=seed)
     for depth in KNOWN + HIDDEN:
         net = MLPClassifier((WIDTH,) * depth, solver="sgd", random_state=seed)
-        some = digits.x[:10], digits.y[:10], range(10)
-        made[f"net-{depth}"] = net.partial_fit(*some)
+        some = digits.x[:10], digits.y[:10]
+        made[f"net-{depth}"] = net.partial_fit(*some, classes=range(10))
     return made
 
 
@@ -169,7 +175,7 @@ class PlainLeNet:
 
     def __init__(self):
         state = victims.mnist_lenet().model.state_dict()
-        self.weights = {k: np.array(w.cpu()) for k, w in state.items()}
+        self.weights = {k: w.cpu().numpy().copy() for k, w in state.items()}
 
     def predict_proba(self, x):
         """Probabilities (n, 10) of pictures (n, 1, 28, 28)."""
@@ -223,6 +229,30 @@ def write_lenet(place, lenet):
     (place / "model-settings.json").write_text(json.dumps(settings))
 
 
+@contextmanager
+def model_server(models, lenet):
+    """MLServer with models by name and a LeNet as "digits"; gives its URL.
+
+    Where MLServer is not installed, a stand-in serves them in a thread.
+    """
+    if (environment() / "bin" / "mlserver").exists():
+        with tempfile.TemporaryDirectory() as folder:
+            write_lenet(place := Path(folder) / "digits", lenet)
+            with mlserver(models | {"digits": place}) as url:
+                yield url
+        return
+    server = server_of(StandIn(models | {"digits": lenet}).app)
+    with door_at("127.0.0.1", 0) as door:
+        work = threading.Thread(target=server.run, args=([door],), daemon=True)
+        work.start()
+        try:
+            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            work.join()
+
+
+# %% tags=["hide-input"]
 class StandIn:
     """A server of the same protocol, open to all, with some models by name."""
 
@@ -274,35 +304,6 @@ def _said(message, status=200):
 
 
 # %% [markdown]
-# Either is started and stopped by one context manager.
-# Both listen on 127.0.0.1 alone, at a free port.
-
-
-# %%
-@contextmanager
-def model_server(models, lenet):
-    """MLServer with models by name and a LeNet as "digits"; gives its URL.
-
-    Where MLServer is not installed, a stand-in serves them in a thread.
-    """
-    if (environment() / "bin" / "mlserver").exists():
-        with tempfile.TemporaryDirectory() as folder:
-            write_lenet(place := Path(folder) / "digits", lenet)
-            with mlserver(models | {"digits": place}) as url:
-                yield url
-        return
-    server = server_of(StandIn(models | {"digits": lenet}).app)
-    with door_at("127.0.0.1", 0) as door:
-        work = threading.Thread(target=server.run, args=([door],), daemon=True)
-        work.start()
-        try:
-            yield f"http://127.0.0.1:{door.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            work.join()
-
-
-# %% [markdown]
 # ## At a glance
 #
 # The server is started, and 31 rows over HTTP take the regression away.
@@ -316,7 +317,7 @@ url = running.enter_context(wire.model_server(models, lenet))
 victim = models["breast_cancer"]
 remote = RemoteAPI(url, "breast_cancer", output="predict_proba")
 theta = STEALML.solve_binary(remote, STEALML.uniform_rows(31, 30, seed))
-error = STEALML.relative_error(theta, STEALML.theta_of(victim))
+error = STEALML.relative_error(theta, STEALML.theta_of(victim)[0])
 print(f"relative parameter error {error:.0e}, no key, no bill")
 
 # %% tags=["remove-input"]
@@ -423,6 +424,10 @@ def outsider(url, model, x, key=None):
     return status
 
 
+# %% [markdown]
+# At the server:
+
+# %%
 open_to_all = outsider(url, "breast_cancer", x)
 plotting.table([open_to_all])
 
@@ -448,6 +453,16 @@ class Theft(NamedTuple):
     numbers: Callable = np.asarray
 
 
+# %% [markdown]
+# The folded cell names them: equations, the walk along a boundary, path
+# finding, KnockoffNets with 300 letters, and PRADA's attack with 200 queries
+# from 100 digits.
+
+# %% tags=["hide-input"]
+PRADAS = "PRADA's attack, labels"
+FEW = (0.01, 2)  # rate and passes of each of its trainings
+
+
 def weights_of(network):
     """All weights of a network in one array."""
     parts = [p.detach().ravel().numpy() for p in network.parameters()]
@@ -458,16 +473,6 @@ def corners_of(boxes):
     """All boxes of a tree in one array, in the order of the search."""
     parts = [(*box.low, *box.high, *box.answer) for box in boxes]
     return np.array(parts).ravel()
-
-
-# %% [markdown]
-# The folded cell names them: equations, the walk along a boundary, path
-# finding, KnockoffNets with 300 letters, and PRADA's attack with 200 queries
-# from 100 digits.
-
-# %% tags=["hide-input"]
-PRADAS = "PRADA's attack, labels"
-FEW = (0.01, 2)  # rate and passes of each of its trainings
 
 
 def ten_of_each(seed):
@@ -545,6 +550,12 @@ def over_http(theft, answers):
     return copy, api.ledger
 
 
+# %% [markdown]
+# The equations first: the numbers that differ between the last two ways, and
+# the largest difference.
+
+
+# %%
 def apart(theft, one, other):
     """How many numbers of two copies differ, and by how much at most."""
     one, other = theft.numbers(one), theft.numbers(other)
@@ -553,10 +564,6 @@ def apart(theft, one, other):
     return int((one != other).sum()), float(np.abs(one - other).max())
 
 
-# %% [markdown]
-# The equations first: the numbers that differ, and the largest difference.
-
-# %%
 plan = thefts(seed)
 source = Upstream(url, "breast_cancer").predict_proba
 near, _ = in_process(plan["equations"], source)
@@ -633,6 +640,10 @@ def three_ways(theft, own, answers):
     }
 
 
+# %% [markdown]
+# Each theft waits for the wire once a call.
+
+# %%
 owned = models | {"digits": lenet}
 found = {}
 for name, theft in progress(plan.items(), "stealing"):
@@ -670,12 +681,16 @@ off_here = [
 ]
 Markdown(
     f"Between process and wire {same_bits} of "
-    f"{sum(r['numbers'] for r in found.values()):,} numbers differ. The "
-    "server is another process with libraries of its own: its answers differ "
-    f"from those of the models here by {max(off_here):.0e} at most, and "
-    f"copies by {beyond:.0e}. On 2,000 test digits the copy of KnockoffNets "
-    f"answers as the victim on {fidelity['KnockoffNets']:.0%}, that of "
-    f"PRADA's attack on {fidelity[PRADAS]:.0%}."
+    f"{sum(r['numbers'] for r in found.values()):,} numbers differ. "
+    + (
+        "The server is another process, with libraries of its own: its "
+        if is_mlserver
+        else "The stand-in's "
+    )
+    + f"answers differ from those of the models here by {max(off_here):.0e} "
+    f"at most, and copies by {beyond:.0e}. On 2,000 test digits the copy of "
+    f"KnockoffNets answers as the victim on {fidelity['KnockoffNets']:.0%}, "
+    f"that of PRADA's attack on {fidelity[PRADAS]:.0%}."
 )
 
 
@@ -691,9 +706,28 @@ Markdown(
 # %%
 def angle_of(theta, victim):
     """The angle between the boundaries of a copy and of the victim."""
-    one, other = np.ravel(theta), np.ravel(STEALML.theta_of(victim))
-    cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-    return float(np.arccos(min(1.0, abs(cosine))))
+    one, other = (
+        np.ravel(v) / np.linalg.norm(v)
+        for v in (theta, STEALML.theta_of(victim))
+    )
+    half = min(np.linalg.norm(one - other), np.linalg.norm(one + other)) / 2
+    return float(2 * np.arcsin(half))
+
+
+angle_of(theta, victim)
+
+
+# %% [markdown]
+# A refusal is an end as well, and may come after much was paid.
+
+
+# %%
+def outcome(ask, *arguments):
+    """What a function returns, or the refusal that it meets."""
+    try:
+        return ask(*arguments)
+    except (ValueError, BudgetExceeded, ClientBlocked) as refusal:
+        return refusal
 
 
 def attempt(attack, answers, **sold):
@@ -701,10 +735,7 @@ def attempt(attack, answers, **sold):
     api = PredictionAPI(answers, **sold)
     with serve(api, {"k-eve": "eve"}) as url:
         remote = RemoteAPI(url, key="k-eve")
-        try:
-            end = attack(remote)
-        except (ValueError, BudgetExceeded, ClientBlocked) as refusal:
-            end = refusal
+        end = outcome(attack, remote)
         remote.close()
     return end, api.ledger.queries, api.ledger.cost
 
@@ -748,9 +779,9 @@ plotting.table(
 )
 
 # %% [markdown]
-# The equations live on digits of probabilities, and the walk on labels, which
-# rounding and this perturbation leave as they are.
-# A budget is what stands in the way of the walk.
+# The equations live on the digits of probabilities.
+# The walk lives on labels, which rounding and this perturbation, with its
+# guard, leave as they are; what can stand in its way is a budget.
 #
 # ### A monitor at the gateway
 #
@@ -765,15 +796,20 @@ def watched(answers):
     return PredictionAPI(
         answers,
         returns="label",
-        monitors=[DETECTOR.Prada(0.9)],
+        monitors=[DETECTOR.Prada(0.95)],
         on_alarm="block",
     )
 
 
-def until_blocked(api, attacker, seeds, seed):
-    """PRADA's attack until an API refuses it; whether it was refused."""
+# %% [markdown]
+# The attack goes on until it is done or refused:
+
+
+# %%
+def until_blocked(api, seeds, seed):
+    """PRADA's attack for 400 labels; whether an alarm has stopped it."""
     try:
-        PRADA.prada_attack(attacker, seeds, 400, seed=seed, settings=FEW)
+        PRADA.prada_attack(api, seeds, 400, seed=seed, settings=FEW)
     except ClientBlocked:
         return True
     return False
@@ -786,14 +822,11 @@ def until_blocked(api, attacker, seeds, seed):
 answers = Upstream(url, "digits").predict_proba
 digits = ten_of_each(seed)
 here, there = watched(answers), watched(answers)
-until_blocked(here, here, digits, seed)
+until_blocked(here, digits, seed)
 with serve(there, {"k-eve": "anonymous", "k-ann": "ann"}) as door:
     eve, ann = RemoteAPI(door, key="k-eve"), RemoteAPI(door, key="k-ann")
-    blocked = until_blocked(there, eve, digits, seed)
-    after = [
-        attempt(lambda _, who=who: who.query(digits[:1]), answers)[0]
-        for who in (eve, ann)
-    ]
+    blocked = until_blocked(eve, digits, seed)
+    after = [outcome(who.query, digits[:1]) for who in (eve, ann)]
 for api in (here, there):
     print(api.alarms, api.ledger.accounts["anonymous"].queries, "rows billed")
 print(type(after[0]).__name__, "for the blocked;", after[1], "for the other")
@@ -802,10 +835,11 @@ print(type(after[0]).__name__, "for the blocked;", after[1], "for the other")
 # %% [markdown]
 # ### The clock
 #
-# Seven networks of one width, two of known depth and five of unknown, are
+# Five networks of one width, two of known depth and three of unknown, are
 # timed in turns by StealNN's stopwatch, and their depths read off between the
 # two: once in this process, once over HTTP.
-# Each sweep is cut after 3, 10, 30 ... rounds.
+# Each sweep is cut after 3, 10, 30 ... rounds, and a reading beyond the two
+# known depths is drawn back to them.
 
 
 # %%
@@ -819,14 +853,13 @@ def depth_errors(calls, rows, sizes, sweeps):
         taken = STEALNN.latencies(calls, rows, max(sizes), s)
         cut = [STEALNN.features(taken[:, :n]) for n in sizes]
         told = [STEALNN.between(t[2:], t[0], t[1], KNOWN) for t in cut]
-        errors.append([np.abs(t - HIDDEN).mean() for t in told])
+        errors.append([np.abs(t.clip(*KNOWN) - HIDDEN).mean() for t in told])
         times.append(taken)
     return np.array(errors).T, np.stack(times)
 
 
 # %% [markdown]
-# Where the clock is sharper than half the spread of the hidden depths, it
-# tells something.
+# The same models in this process and behind the server:
 
 # %%
 rows = datasets.tabular("digits", seed=seed).test.x
@@ -838,7 +871,7 @@ clock = {
     "over HTTP": depth_errors(outside, rows, sizes, n_sweeps),
 }
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean error of the depths of five networks of 3 to 15 layers against timed queries of each network, in process and over HTTP; means over sweeps with 95 % intervals. The dotted line is what naming the middle depth costs."}, "image": {"alt": "Two lines with bands, error in layers against the number of timed queries on a logarithmic axis, and a dotted horizontal line."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Mean error of the depths of three networks of 4 to 12 layers against timed queries of each network, in process and over HTTP; means over sweeps with 95 % intervals. The dotted line is what naming the middle depth costs."}, "image": {"alt": "Two lines with bands, error in layers against the number of timed queries on a logarithmic axis, and a dotted horizontal line."}}
 guessing = np.abs(np.array(HIDDEN) - np.mean(HIDDEN)).mean()
 fig, ax = plt.subplots()
 for name, (errors, _) in clock.items():
@@ -869,21 +902,21 @@ needed = {
 }
 ratio = {name: sigma / tau for name, (tau, sigma) in signal.items()}
 clock_error = clock["over HTTP"][0][-1].mean()
-Markdown(
-    " ".join(
-        f"{name.capitalize()}, a layer takes {tau:.0f} µs and the time of a "
-        f"query scatters by {sigma:.0f} µs (quartiles, as a standard "
-        f"deviation); a mean error of one layer "
+told = []
+for name, (tau, sigma) in signal.items():
+    told.append(
+        f"{name[0].upper()}{name[1:]}, a layer takes {tau:.0f} µs, and the "
+        f"time of a query scatters by {sigma:.0f} µs (from the quartiles, as "
+        "a standard deviation); a mean error of one layer "
         + (
             f"is reached with {needed[name]} queries."
             if needed[name]
             else f"is not reached with {sizes[-1]} queries."
         )
-        for name, (tau, sigma) in signal.items()
     )
-    + f" By the bound, the wire multiplies the queries by "
-    f"{(ratio['over HTTP'] / ratio['in process']) ** 2:.1f}."
-)
+more = (ratio["over HTTP"] / ratio["in process"]) ** 2
+told.append(f"By the bound, the wire multiplies the queries by {more:.1f}.")
+Markdown(" ".join(told))
 
 
 # %% [markdown]
@@ -893,10 +926,32 @@ Markdown(
 # server alone; one more connection to the server shows what is noise.
 # Single rows are timed in turns; batches of 100 are sent by two clients at
 # once, round by round.
+# Client, server and gateway compute at once, for which two cores must be
+# free; the folded cell measures that too.
 
 
-# %%
-def batch_rate(door, batch, calls=16):
+# %% tags=["hide-input"]
+SPIN = """
+import time
+wall, busy = time.perf_counter(), time.process_time()
+while time.process_time() - busy < 0.3:
+    pass
+print(0.3 / (time.perf_counter() - wall))
+"""
+
+
+def two_cores():
+    """What share of a core each of two busy processes gets here, 0 to 1."""
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", SPIN]
+        pair = [
+            stack.enter_context(child(command, stdout=PIPE, text=True))
+            for _ in range(2)
+        ]
+        return min(float(p.stdout.readline()) for p in pair)
+
+
+def batch_rate(door, batch, calls=10):
     """Rows a second of a door, by two clients at once."""
     start = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
@@ -922,27 +977,34 @@ def race(doors, rows, rounds, seed):
 
 
 # %% [markdown]
-# The options as an owner writes them, and the race:
+# The options as an owner writes them; every gateway keeps its ledger in a
+# file.
 
 # %%
 sigmoid = "defenses/deceptive_perturbations:ReverseSigmoid"
 monitor = 'defenses/prada_detection:Prada {"delta": 1e-9}'
 options = {
     "gateway": (),
-    "+ ledger in a file": ("--ledger", "LEDGER"),
     "+ reverse sigmoid": ("--defense", sigmoid),
     "+ PRADA's detector": ("--monitor", monitor),
     "+ labels": ("--returns", "label"),
 }
+
+# %% [markdown]
+# All of them at once, and the race:
+
+# %%
+free = [two_cores()]
 with ExitStack() as stack:
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     doors = {name: remote for name in ("server", "server again")}
     for name, more in options.items():
-        more = [f"{folder}/books.db" if o == "LEDGER" else o for o in more]
+        more = (*more, "--ledger", folder / f"{len(doors)}.db")
         start = gateway_process(url, "breast_cancer", 30, *more)
         door = stack.enter_context(start)
         doors[name] = RemoteAPI(door, "breast_cancer", key="k-eve")
     slow, fast = race(doors, test_x, rounds, seed)
+free.append(two_cores())
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Left: latency of one row as a multiple of the server's. Right: rows a second in batches of 100 as a share of the server's. A point a round, with mean and 95 % interval."}, "image": {"alt": "Two panels of points with intervals, a line for each gateway and one for the second connection to the server."}}
 slower = dict(zip(doors, slow / slow[0], strict=True))
@@ -978,15 +1040,16 @@ noise = max(
     abs(math.log(in_middle(group["server again"])))
     for group in (slower, share)
 )
-too_noisy = noise > math.log(1.25)
+too_noisy = noise > math.log(1.25) or min(free) < 0.85
 Markdown(
     "Medians over rounds. One row a call: the server takes "
     f"{1e3 * in_middle(slow[0]):.1f} ms, the gateway "
     f"**{in_middle(slower['gateway']):.2f}** times as long. In batches of "
     f"100: {in_middle(fast[0]):,.0f} rows a second from the server, "
     f"**{in_middle(share['gateway']):.2f}** times as many through the "
-    f"gateway. The two connections to the server differ by {math.expm1(noise):.0%}: "
-    + ("too much to tell." if too_noisy else "that is the noise.")
+    f"gateway. The two connections to the server differ by "
+    f"{math.expm1(noise):.0%}, and two busy processes got {min(free):.0%} of "
+    "a core each: " + ("too noisy to tell." if too_noisy else "quiet enough.")
 )
 
 # %% [markdown]
@@ -1001,7 +1064,7 @@ Markdown(
 
 # %%
 around = STEALML.solve_binary(remote, STEALML.uniform_rows(31, 30, seed + 1))
-error_around = STEALML.relative_error(around, STEALML.theta_of(victim))
+error_around = STEALML.relative_error(around, STEALML.theta_of(victim)[0])
 print(f"around the gateway: relative parameter error {error_around:.0e}")
 
 # %% [markdown]
@@ -1019,7 +1082,7 @@ keys = {f"client {k}": f"k-{k}" for k in range(3)}
 many = watched(answers)
 with serve(many, {key: name for name, key in keys.items()}) as door:
     several = Accounts(RemoteAPI(door, key=keys), list(keys), rows=100)
-    stopped = until_blocked(many, several, digits, seed)
+    stopped = until_blocked(several, digits, seed)
 print("blocked:", list(many.alarms), "the attack was stopped:", stopped)
 print({name: bill.queries for name, bill in many.ledger.accounts.items()})
 
@@ -1057,8 +1120,10 @@ plotting.table(
 # ## Paper and this run
 #
 # There is no paper behind this page.
-# What is claimed of time is a ratio, taken within one run, and not where two
-# connections to one and the same server are told apart by 25 %.
+# What is claimed of time is a ratio to MLServer, taken within one run.
+# It is *too noisy here* where two connections to the same server are told
+# apart by 25 %, or two busy processes do not get 85 % of a core each; and it
+# is not claimed of the stand-in, which does less for an answer.
 
 # %% tags=["hide-input"]
 claims.add(
@@ -1076,6 +1141,14 @@ claims.add(
     ),
     low=0,
     high=0,
+)
+claims.add(
+    "copies without training, to those of the model here: difference",
+    max(
+        found[name]["largest, from the model here"]
+        for name in ("equations", "walk, labels", "path finding")
+    ),
+    high=1e-9,
 )
 claims.add("equations over HTTP: relative parameter error", error, high=1e-9)
 claims.add(
@@ -1121,18 +1194,19 @@ claims.add(
     not isinstance(after[0], ClientBlocked),
     high=0,
 )
-claims.add(
-    "gateway: median latency of one row, to the server's",
-    in_middle(slower["gateway"]),
-    high=2,
-    noisy=too_noisy,
-)
-claims.add(
-    "gateway: rows a second in batches of 100, to the server's",
-    in_middle(share["gateway"]),
-    low=0.7,
-    noisy=too_noisy,
-)
+if is_mlserver:
+    claims.add(
+        "gateway: median latency of one row, to the server's",
+        in_middle(slower["gateway"]),
+        high=2,
+        noisy=too_noisy,
+    )
+    claims.add(
+        "gateway: rows a second in batches of 100, to the server's",
+        in_middle(share["gateway"]),
+        low=0.7,
+        noisy=too_noisy,
+    )
 claims.check()
 running.close()
 
@@ -1181,8 +1255,8 @@ for taken in (times, late):
 # - A gateway sells one output to the holders of keys, counts rows, and lets
 #   the defenses and monitors of this book guard a model they know nothing of.
 # - It guards its own door: neither the one behind it nor the next key.
-# - The clock is the one thing that the wire blurs, and repeats average that
-#   out.
+# - The clock is the one thing that the wire blurs; by how much, and how many
+#   repeats that costs, is up to the machine.
 #
 # ## References
 #

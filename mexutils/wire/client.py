@@ -13,7 +13,6 @@ import numpy as np
 from mexutils.api import (
     BudgetExceeded,
     ClientBlocked,
-    checked_probabilities,
     checked_rows,
 )
 from mexutils.checks import is_finite, whole
@@ -424,14 +423,11 @@ class Upstream:
         )
 
     def predict_proba(self, x) -> np.ndarray:
-        """The probabilities of rows x; `UpstreamError` for all that fails."""
+        """The answers to rows x, for the API to check; or `UpstreamError`."""
         try:
             answer = self.api.query(x)
             if answer.dtype.kind not in "fiu":
                 raise ValueError(f"the answers are {answer.dtype}, no numbers")
-            return checked_probabilities(answer, len(x))
+            return answer
         except Exception as error:
-            raise UpstreamError(
-                f"the model behind this gateway gave no answer that can be "
-                f"sold ({type(error).__name__}: {error})"
-            ) from error
+            raise UpstreamError(f"{type(error).__name__}: {error}") from error

@@ -256,8 +256,13 @@ class _Desk:
         except BudgetExceeded as error:
             return _no(429, error)
         except (UpstreamError, BadAnswer) as error:
+            # The reason may name hosts, or tell of answers that nobody paid.
             _LOG.warning("%s", error)
-            return _no(502, f"{error}: {_UNPAID}")
+            return _no(
+                502,
+                "the model behind this gateway gave no answer that can be "
+                f"sold: {_UNPAID}; its owner finds the reason in the log",
+            )
         except LedgerError as error:
             _LOG.error("%s", error)
             return _no(503, f"the books cannot be written: {_UNPAID}")

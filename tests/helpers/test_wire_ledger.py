@@ -197,6 +197,19 @@ def test_a_monitor_that_cannot_take_in_the_past_does_not_start(book):
         PredictionAPI(victim, monitors=[Broken()], ledger=book())
 
 
+def test_an_alarm_that_was_not_written_any_more_is_raised_anew(path, book):
+    """As where the process is killed right after the monitor spoke."""
+    api = PredictionAPI(victim, monitors=[ThirdCall()], ledger=book())
+    for _ in range(4):
+        api.query(ROWS, "eve")
+    api.ledger.close()
+    with sqlite3.connect(path) as file:
+        file.execute("DELETE FROM alarms")
+    file.close()
+    PredictionAPI(victim, monitors=[ThirdCall()], ledger=book())
+    assert book().alarms == {"eve": Alarm(3, "third call")}
+
+
 def test_a_ledger_is_held_by_one_process(path, book):
     book()
     with pytest.raises(LedgerError, match="in use by another process"):
