@@ -6,6 +6,10 @@
 # make lint   ruff over the helpers, the tools, the tests and the chapters
 # make arena  the arena with the knobs of parameters=FILE.yml, into
 #             _build/arena.ipynb
+# make audit  a report on an endpoint, into _build/audit: url= model= key= (the
+#             environment variable that holds it) or predict=, then rows=
+#             labels= classes= budget= price= output= seed= folder= (for
+#             what was paid; one for each endpoint), and owned=yes
 # make victims  train the MNIST victim anew and say how it differs from the
 #             embedded one
 # make wire   install MLServer into .wire, for the chapters, tests and the
@@ -22,7 +26,7 @@ export OMP_NUM_THREADS ?= 1
 
 test_folders := tests/helpers tests/techniques
 
-.PHONY: book test quick stability lint arena victims wire clean
+.PHONY: book test quick stability lint arena audit victims wire clean
 
 # A missed claim and a chapter that breaks off are results: the site is built
 # and shows them, the last line counts them, and make test fails for them.
@@ -49,6 +53,18 @@ arena: .venv/done
 	    book/comparison/arena.py
 	$(bin)/python -m papermill -k python3 --cwd book/comparison \
 	    -f $(parameters) _build/arena.ipynb _build/arena.ipynb
+
+asked := url model key output predict rows labels classes budget price \
+    owned seed
+folder ?= _build/audit
+audit: .venv/done
+	mkdir -p _build
+	$(bin)/jupytext -q --to ipynb -o _build/audit.ipynb \
+	    book/practice/audit.py
+	$(bin)/python -m papermill -k python3 -p folder '$(folder)' \
+	    $(foreach name,$(asked),$(if $($(name)),-p $(name) '$($(name))')) \
+	    _build/audit.ipynb _build/audit.ipynb
+	cat '$(folder)/summary.txt'
 
 victims: .venv/done
 	$(bin)/python tools/make_victims.py
