@@ -1235,8 +1235,10 @@ def replays(kept, judge, facts, thieves, seed):
             reasons[name] = "it watches, and changes no answer"
         elif "thief" not in streams:
             reasons[name] = "nothing was learnt from rows"
-        elif name == "BDPL":
+        elif guard.zone:
             reasons[name] = "it asks the model about rows near the client's"
+        elif guard.estranged:
+            reasons[name] = "it trains on the owner's network and data"
         elif facts.kind == "labels" and name != "none":
             reasons[name] = "the answers are labels already"
         else:
