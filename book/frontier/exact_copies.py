@@ -750,6 +750,11 @@ class Lost(Exception):
     """A step has left the piece of the boundary that it was on."""
 
 
+def inside(x, box):
+    """Whether all rows (n, d) lie in a box, a pair of (d,) arrays."""
+    return (x >= box[0]).all() and (x <= box[1]).all()
+
+
 def onto(label, x, normal, room):
     """Rows x (n, d) moved along the normal onto the boundary."""
     one, other = x + room * normal, x - room * normal
@@ -996,11 +1001,6 @@ def null_copy(neurons, points):
 
 
 # %% tags=["hide-input"]
-def inside(x, box):
-    """Whether all rows (n, d) lie in a box, a pair of (d,) arrays."""
-    return (x >= box[0]).all() and (x <= box[1]).all()
-
-
 class Walk:
     """What a walk along the boundary has found: duals, neurons, points."""
 
