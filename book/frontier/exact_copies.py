@@ -750,9 +750,10 @@ class Lost(Exception):
     """A step has left the piece of the boundary that it was on."""
 
 
-def inside(x, box):
-    """Whether all rows (n, d) lie in a box, a pair of (d,) arrays."""
-    return (x >= box[0]).all() and (x <= box[1]).all()
+def must_be_inside(x, box):
+    """`Lost` where a row (n, d) lies outside a box, if there is one."""
+    if box is not None and ((x < box[0]) | (x > box[1])).any():
+        raise Lost
 
 
 def onto(label, x, normal, room):
@@ -1014,9 +1015,8 @@ class Walk:
         self.pieces = self.in_vain = 0
 
     def label(self, x):
-        """Labels (n,) of rows (n, d), 0 and 1; none is asked outside."""
-        if self.box is not None and not inside(x, self.box):
-            raise Lost
+        """Labels (n,) of rows (n, d), 0 and 1."""
+        must_be_inside(x, self.box)
         said = np.asarray(self.api.query(x))
         if said.ndim != 1 or not np.isin(said, [0, 1]).all():
             raise ValueError("labels 0 and 1 are needed: returns='label'")
@@ -1077,9 +1077,7 @@ class Walk:
         copy, few = None, 2 * (len(self.neurons) + self.d)
         if self.neurons and sum(map(len, self.points)) >= few:
             copy = null_copy(self.neurons, np.vstack(self.points))
-        if copy is None:
-            return None, np.inf
-        low, high = self.two_sides(400)
+        low, high = self.two_sides(400) if copy else ((), ())
         n = min(len(low), len(high), 40)
         if n < 5:  # too few to examine a boundary by
             return None, np.inf
