@@ -1019,7 +1019,7 @@ for name in [n for n in curves if n.startswith("StealClassifier")]:
 # ReLU units that was trained on the digits table.
 
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 def exact_theft(seed):
     """A network 64-16-10 from its answers: complete, error, queries."""
     model, rows = EXACT.trained("digits", 16, seed)
