@@ -76,14 +76,13 @@ KINDS = CONTEST.KINDS
 # The knobs.
 # `papermill -f larger.yml` replaces any of them: more seeds, other budgets, a
 # second victim, another machine's scheduler.
-# Everybody meets everybody once; who is not far behind meets the defense on
-# all of the first `n_seeds` draws; then the best attackers of each defense
-# meet it on new ones, so many for each kind of victims.
+# Everybody meets everybody on the first `n_seeds` draws; then the best attackers
+# of each defense meet it on new ones, so many for each kind of victims.
 
 # %% tags=["parameters"]
 seed = 0
 n_seeds = 2
-n_more = {"image": 10, "softmax": 5, "tree": 4}
+n_more = {"image": 8, "softmax": 8, "tree": 8}
 image_victims = ["mnist"]  # "fashion_mnist" needs its one download
 image_budgets = [1000]
 table_budget = 600  # softmax regressions
@@ -102,16 +101,14 @@ workers = 2
 # A row is what was asked; of the ways to read the answers and of the names to
 # ask under, the best counts.
 
-# %% mystnb={"figure": {"caption": "Pictures: fidelity of the copy in percent, for each defense and each way of asking, by the best reading; means over the draws on which it was tried. A dash is a pair that does not meet."}, "image": {"alt": "Heat map: ways of asking in rows, defenses in columns, a number in every cell; dark is a high fidelity."}}
+# %% mystnb={"figure": {"caption": "Pictures: fidelity of the copy in percent, for each defense and each way of asking, by the best reading; means over draws. A dash is a pair that does not meet."}, "image": {"alt": "Heat map: ways of asking in rows, defenses in columns, a number in every cell; dark is a high fidelity."}}
 arena = load_chapter("comparison/arena")
 owners = arena.owners_of(image_victims, image_budgets)
 owners |= arena.table_owners_of(tables, table_budget, tree_budget)
 seeds = range(seed, seed + n_seeds)
 how = {"scheduler": scheduler, "workers": workers}
-meetings, absent = arena.grid(owners, seeds[:1])
+meetings, absent = arena.grid(owners, seeds)
 met, failed = arena.fought(meetings, **how)
-again = arena.rematch(owners, arena.contenders(met), seeds[1:])
-met, failed = arena.joined((met, failed), arena.fought(again, **how))
 kinds = arena.of_kinds(met)
 arena.heat(kinds["image"], "asks", least=40)
 plt.show()
@@ -119,15 +116,15 @@ plt.show()
 # %% tags=["remove-input"]
 for line in sorted(set(failed)):
     print(f"failed: {line}")
-near = {arena.ASKS[CONTESTANTS[k[-1]].run] for k in arena.contenders(met)}
+close = arena.contenders(met, arena.CLOSE)
+near = {arena.ASKS[CONTESTANTS[key[-1]].run] for key in close}
 far = [name for name in CONTEST.ASKING if name not in near]
 Markdown(
     f"{len(CONTESTANTS)} attackers, {len(GUARDS)} defenses and {len(owners)} "
-    f"victims make {len(meetings):,} meetings on the first draw, and "
-    f"{len(again):,} more of those who came near the best; {len(failed)} "
-    f"failed. {len(absent):,} more pairs do not meet. The meetings took "
+    f"victims make {len(meetings):,} meetings, of which {len(failed)} failed. "
+    f"{len(absent):,} more pairs do not meet. The meetings took "
     f"{met.seconds.sum() / 60:.0f} minutes of processor time when they were "
-    f"computed. Within {arena.BEHIND} points of the best came, somewhere, all "
+    f"computed. Within {arena.CLOSE} point of the best came, somewhere, all "
     f"ways of asking but: {', '.join(far) or 'none'}."
 )
 
@@ -207,7 +204,7 @@ def grid(owners, seeds):
 len(meetings), len(absent)
 
 # %% [markdown]
-# So many pairs meet on the first draw, and so many do not.
+# So many meet, and so many pairs do not.
 # A scheduler gives the cells to any process that is free: two here, or all of
 # a cluster's {cite:p}`rocklin2015dask`.
 # What is finished is kept under a key of its parameters and of the code that
@@ -230,6 +227,7 @@ def fought(meetings, what="meetings", **how):
     whos = [CONTESTANTS[key[3]] for key in meetings]
     table["asks"] = [ASKS[who.run] for who in whos]
     table["reads"] = [READS[who.read] for who in whos]
+    table["accounts"] = [who.accounts for who in whos]
     return table, [o.error for o in outcomes if o.error]
 
 
@@ -238,66 +236,6 @@ READS = {
     part.get("read", CONTEST.as_they_are): name or "as they are"
     for name, part in CONTEST.READINGS.items()
 }
-
-# %% [markdown]
-# Two such tables make one:
-
-
-# %%
-def joined(*parts):
-    """Several outcomes of `fought` as one."""
-    tables = [table for table, _ in parts if len(table)]
-    errors = sum((errors for _, errors in parts), [])
-    return pd.concat(tables, ignore_index=True), errors
-
-
-# %% [markdown]
-# Most attackers are far behind the best, and one draw shows it.
-# Only those meet a defense again on the next of the first draws whose copy
-# came within `BEHIND` points of the best.
-
-# %%
-BEHIND = 2
-"""Points behind the best after which an attacker is not tried again."""
-PLACES = ["kind", "victim", "budget", "defense"]
-
-
-def contenders(met, within=BEHIND, n=None):
-    """Keys of the n best attackers by mean, for each victim and defense.
-
-    within: points behind the best. Who was tried less often is left out; of
-    those with the same fidelity, as with one account and many, all but one.
-    """
-    means = met.groupby([*PLACES, "attack"], sort=False).fidelity
-    means, draws = means.mean(), means.count()
-    means = means[draws == draws.groupby(level=PLACES).transform("max")]
-    same = means.reset_index().duplicated([*PLACES, "fidelity"])
-    means = means[~same.to_numpy()]
-    best = means.groupby(level=PLACES, sort=False)
-    means = means[means >= best.transform("max") - within]
-    return [
-        key
-        for _, part in means.groupby(level=PLACES, sort=False)
-        for key in part.nlargest(n or len(part)).index
-    ]
-
-
-# %% [markdown]
-# Their next meetings:
-
-
-# %%
-def rematch(owners, keys, seeds):
-    """The meetings of these keys with other seeds, as `grid` gives them."""
-    return {
-        (kind, name, budget, a, d, s): CONTEST.meeting(
-            *(owners[kind, name, budget], GUARDS[d], CONTESTANTS[a]),
-            *(s, budget),
-        )
-        for s in seeds
-        for kind, name, budget, d, a in keys
-    }
-
 
 # %% [markdown]
 # Where time goes: the slowest meetings, in seconds of a processor.
@@ -310,7 +248,7 @@ slowest.sort_values("sum", ascending=False).head(6).round(1)
 # ## The matrix
 #
 # Of the attacks that share a row, the best counts, by its mean over victims
-# and the draws on which it was tried.
+# and draws.
 
 
 # %%
@@ -557,17 +495,64 @@ owners_table(cost[cost.kind != "image"])
 # who comes.
 # But the best of many attackers on a few draws is in part the luckiest.
 # So the best of each defense and victim meets it again on new draws, with the
-# second best where that is less than `CLOSE` points behind.
-# Each new draw judges the one that *all other* draws call the better.
+# second best where that is at most `CLOSE` points behind.
+# A monitor stops whom it accuses, early or late, by chance: there the second
+# best always comes along.
+# Who asks and reads alike under one name and under many has the same copy as
+# long as nobody is stopped; of these the one with more names goes on.
 
 # %%
 CLOSE = 1
 """Points behind the best up to which the second best races too."""
+PLACES = ["kind", "victim", "budget", "defense"]
 
-more, start = {}, seed + n_seeds
-for key in contenders(met, CLOSE, n=2):
-    draws = range(start, start + n_more[key[0]])
-    more |= rematch(owners, [key], draws)
+
+def contenders(met, within=np.inf, n=None):
+    """Keys of the n best attackers by mean, for each victim and defense.
+
+    within: points behind the best. Of those who ask and read alike, and have
+    the same fidelity, the one with the most accounts counts.
+    """
+    alike, by = [*PLACES, "asks", "reads"], {"kind": "stable"}
+    rows = met.sort_values("accounts", ascending=False, **by)
+    means = rows.groupby([*alike, "attack"], sort=False).fidelity.mean()
+    means = means.reset_index().drop_duplicates([*alike, "fidelity"])
+    best = means.groupby(PLACES).fidelity.transform("max")
+    means = means[means.fidelity >= best - within]
+    means = means.sort_values("fidelity", ascending=False, **by)
+    means = means.groupby(PLACES, sort=False).head(n or len(means))
+    return list(means[[*PLACES, "attack"]].itertuples(index=False, name=None))
+
+
+# %% [markdown]
+# Who races, and the meetings of those keys:
+
+
+# %%
+def finalists(met):
+    """Keys of the best for each victim and defense, and of some seconds."""
+    watched = np.array([GUARDS[d].watches for d in met.defense], bool)
+    near = contenders(met[~watched], CLOSE, n=2)
+    return near + contenders(met[watched], n=2)
+
+
+def rematch(owners, keys, start, n_more):
+    """Their meetings with n_more[kind] new seeds, as `grid` gives them."""
+    return {
+        (kind, name, budget, a, d, s): CONTEST.meeting(
+            *(owners[kind, name, budget], GUARDS[d], CONTESTANTS[a]),
+            *(s, budget),
+        )
+        for kind, name, budget, d, a in keys
+        for s in range(start, start + n_more[kind])
+    }
+
+
+# %% [markdown]
+# The new draws:
+
+# %%
+more = rematch(owners, finalists(met), seed + n_seeds, n_more)
 final, lost = fought(more, "the race", **how)
 failed += lost
 print(f"{len(final):,} more meetings, {final.seconds.sum() / 60:.0f} minutes")
@@ -753,9 +738,9 @@ plotting.table(
 # %% [markdown]
 # A defense that keeps every label can never be better than that, since its
 # attacker may look at the label alone.
-# In the grid this must show: over the same set of attackers and the first
-# draw, where all have met, the best one behind such a defense is at least as
-# good as behind labels only.
+# In the grid this must show: over the same set of attackers and the same
+# draws, the best one behind such a defense is at least as good as behind
+# labels only.
 
 
 # %%
@@ -768,7 +753,7 @@ def dominance(met, defense):
 
 FAITHFUL = [d for d, g in GUARDS.items() if g.keeps_labels and not g.watches]
 leads = {
-    (kind, d): dominance(part[part.seed == seed], d)
+    (kind, d): dominance(part, d)
     for kind, part in kinds.items()
     for d in FAITHFUL
 }
@@ -888,9 +873,6 @@ download(full.round(3), "arena.csv")
 #   chapter](../frontier/model_guard.ipynb) tries both.
 #   Exact copies of small networks have no row: their victims are of another
 #   kind, and need answers to the last digit.
-# - **A first draw that misleads.**
-#   Who was far behind on it is not tried again; the points that this takes are
-#   a constant of this page.
 #
 # ## Where the chapters come in
 #
