@@ -299,16 +299,24 @@ def embedded_letters() -> Victim:
     Raises `RuntimeError` with the remedy where its file is absent or
     damaged.
     """
-    path = files("mexutils") / "data" / LETTERS_WEIGHTS
+    found = _file(LETTERS_WEIGHTS, LETTERS_CHECKSUM, "the encoder's weights")
+    return _letters_lenet(found)
+
+
+def _file(name: str, checksum: str, what: str) -> bytes:
+    """The bytes of a file of the package, if they are those of the checksum.
+
+    Raises `RuntimeError` with the remedy otherwise.
+    """
+    path = files("mexutils") / "data" / name
     content = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != LETTERS_CHECKSUM:
+    if hashlib.sha256(content).hexdigest() != checksum:
         raise RuntimeError(
-            f"the encoder's weights, {LETTERS_WEIGHTS} in mexutils/data, are "
+            f"{what}, {name} in mexutils/data, are "
             f"{'damaged' if content else 'absent'}: install mexutils anew, "
-            "or restore the file with git checkout "
-            f"mexutils/data/{LETTERS_WEIGHTS}"
+            f"or restore the file with git checkout mexutils/data/{name}"
         )
-    return _letters_lenet(content)
+    return content
 
 
 def retrained_letters(seed: int) -> Victim:
@@ -377,16 +385,8 @@ def embedded_text() -> models.Transformer:
     Raises `RuntimeError` with the remedy where its file is absent or
     damaged.
     """
-    path = files("mexutils") / "data" / TEXT_WEIGHTS
-    content = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != TEXT_CHECKSUM:
-        raise RuntimeError(
-            f"the language model's weights, {TEXT_WEIGHTS} in mexutils/data, "
-            f"are {'damaged' if content else 'absent'}: install mexutils "
-            "anew, or restore the file with "
-            f"git checkout mexutils/data/{TEXT_WEIGHTS}"
-        )
-    return unpacked_text(content)
+    what = "the language model's weights"
+    return unpacked_text(_file(TEXT_WEIGHTS, TEXT_CHECKSUM, what))
 
 
 def retrained_text(seed: int) -> models.Transformer:

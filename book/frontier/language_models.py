@@ -106,7 +106,7 @@ price_per_1000 = 0.002  # dollars for 1,000 tokens, sent or received
 # | **pays** | for every token, sent or received |
 # | **wants** | the last layer; or a model that writes alike |
 #
-# Nobody copies a large language model exactly.
+# No exact copy of a large language model is known.
 # {cite:t}`carlini2024stealing` and {cite:t}`finlayson2024logits` found that
 # the answers of an API give away a part of one, exactly.
 #

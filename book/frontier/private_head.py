@@ -14,8 +14,8 @@
 # The public part is no secret, so what is to be stolen is as small as the
 # layer, however large the network is.
 # This chapter steals such heads with the equations of StealML, from ordinary
-# pictures that no monitor of the book has a reason to look at, and finds out
-# what fine-tuning, rounding, labels and perturbations leave of that.
+# pictures, and finds out what fine-tuning, rounding, labels and perturbations
+# leave of that, and what a monitor sees.
 #
 # :::{admonition} In this chapter
 # :class: tip
@@ -1143,8 +1143,8 @@ for name in limits:
     claims.add(
         f"{name}: alarms on the attack less on benign clients (share)",
         share - alarms["benign", name].mean,
-        low=-0.25,
-        high=0.25,
+        low=-0.3,
+        high=0.3,
     )
 claims.add(
     "PRADA: alarms on halving (share)",
