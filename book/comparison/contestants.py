@@ -344,11 +344,11 @@ class Heard:
 
 # %% [markdown]
 # On pictures everybody learns alike, whether it could finish or was stopped:
-# by KnockoffNets' network, trained four times as long as its chapter's short
+# by KnockoffNets' network, trained three times as long as its chapter's short
 # recipe.
 
 # %%
-PATIENCE = 4
+PATIENCE = 3
 """Times the steps of KnockoffNets' short recipe."""
 
 

@@ -52,7 +52,7 @@ import numpy as np
 import torch
 from scipy.optimize import brentq, minimize
 from scipy.spatial import cKDTree
-from scipy.special import expit, logit, softmax
+from scipy.special import expit, logit, ndtri, softmax
 
 from mexutils import (
     Claims,
@@ -627,15 +627,17 @@ class GaussianNoise:
     def __call__(self, x, p):
         p = _checked_rows(x, p)
         rows = np.asarray(x, float) + 0.0  # -0.0 becomes 0.0
-        noise = [self._draw(row.tobytes(), p.shape[1]) for row in rows]
-        noisy = np.clip(p + self.sigma * np.reshape(noise, p.shape), 0, None)
+        noise = self._draws([row.tobytes() for row in rows], p.shape[1])
+        noisy = np.clip(p + self.sigma * noise, 0, None)
         noisy = np.where(noisy.any(axis=1, keepdims=True), noisy, p)
         return noisy / noisy.sum(axis=1, keepdims=True)
 
-    def _draw(self, row, c):
-        digest = hashlib.blake2b(row, digest_size=8).digest()
-        key = [self.seed, int.from_bytes(digest, "little")]
-        return np.random.default_rng(key).normal(size=c)
+    def _draws(self, rows, c):
+        """Standard normal numbers (n, c) that only key and row decide."""
+        key = f"{self.seed}:".encode()
+        drawn = [hashlib.shake_256(key + row).digest(8 * c) for row in rows]
+        whole = np.frombuffer(b"".join(drawn), "<u8").reshape(len(rows), c)
+        return ndtri(((whole >> 11) + 0.5) / 2**53)
 
 
 # %% [markdown]

@@ -169,7 +169,7 @@ price_per_1000 = 1.50
 EPSILON, REDIRECT = 1.0, 0.95
 MARGIN = 1e-4  # by which the label stays ahead, as in the authors' code
 SMALL = 1e-6  # added to a probability before its logarithm, as there
-HALVINGS = 60
+HALVINGS, GOLDEN_CUTS = 50, 50  # 1e-15, and 4e-11, of an interval
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -203,14 +203,20 @@ def heights(label, others, epsilon):
 
 def _least(value, low, high):
     """Where a convex function of (n,) numbers is least, in [low, high]."""
-    first, last = low, high
-    for _ in range(HALVINGS):
-        left = high - GOLDEN * (high - low)
-        right = low + GOLDEN * (high - low)
-        go_left = value(left) <= value(right)
-        low = np.where(go_left, low, left)
-        high = np.where(go_left, right, high)
-    tried = np.stack([first, last, (low + high) / 2])
+    ends = low, high
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = value(left), value(right)
+    for _ in range(GOLDEN_CUTS):
+        go_left = at_left <= at_right
+        low, high = np.where(go_left, [low, right], [left, high])
+        kept, at_kept = np.where(go_left, [left, at_left], [right, at_right])
+        step = GOLDEN * (high - low)
+        new = np.where(go_left, high - step, low + step)
+        at_new = value(new)
+        first, second = np.array([new, at_new]), np.array([kept, at_kept])
+        left, at_left = np.where(go_left, first, second)
+        right, at_right = np.where(go_left, second, first)
+    tried = np.stack([*ends, (low + high) / 2])
     best = np.argmin([value(one) for one in tried], axis=0)
     return tried[best, np.arange(len(best))]
 

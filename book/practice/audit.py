@@ -1341,11 +1341,11 @@ plt.show()
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of the best replayed theft behind each defense, with 95 % intervals over the rows that judge; in brackets the share of labels that the defense changes."}, "image": {"alt": "A row for each defense, with a point and an interval on an axis of fidelity in percent."}}
 fig, ax = plt.subplots()
 names = []
-for place, row in enumerate(report.guards):
+for line, row in enumerate(report.guards):
     mid = 100 * row["fidelity"]
     ends = [[mid - 100 * row["low"]], [100 * row["high"] - mid]]
     ends = np.maximum(ends, 0)
-    ax.errorbar(mid, place, xerr=ends, fmt="o", capsize=3, color="C0")
+    ax.errorbar(mid, line, xerr=ends, fmt="o", capsize=3, color="C0")
     names.append(f"{row['defense']} ({row['labels changed']:.0%})")
 ax.set_yticks(range(len(names)), names)
 ax.set(xlabel="fidelity (%)")

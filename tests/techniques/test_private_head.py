@@ -370,3 +370,12 @@ def test_what_is_computed_back_is_nearer_to_the_truth(name, encode):
         np.abs(p - own).sum(axis=1).mean() for p in (told, inverse(told))
     )
     assert near < far / 4
+
+
+def test_the_bet_wins_on_hard_rows_and_loses_on_easy_ones(monkeypatch):
+    watchers = object.__new__(chapter.Watchers)
+    watchers.least, watchers.share = 3, 0.1
+    monkeypatch.setattr(watchers, "hardness", lambda x: x, raising=False)
+    hard, usual = np.full(50, 5), np.r_[np.zeros(45, int), np.full(5, 5)]
+    assert watchers.bet(hard) > 10
+    assert watchers.bet(usual) < 2
