@@ -246,6 +246,9 @@ NARROW = 1e-3
 MOST = 500, 100
 """Positions on a line, and for each bend more, before it counts as curved."""
 
+WIDEST = 2000
+"""Bends on a line from which on it counts as curved: neurons, at the most."""
+
 
 def blur(p):
     """How far rounding to float64 may have moved the log ratios: (n,)."""
@@ -284,11 +287,13 @@ class Line:
     def must_be_made_of_straight_pieces(self):
         """`ValueError` where the bends are too many for a network."""
         many = len(self.known) > MOST[0] + MOST[1] * self.bends
-        if many or self.narrow > 20 + self.bends / 4:
+        narrow = self.narrow > 20 + self.bends / 4
+        if many or narrow or self.bends > WIDEST:
             raise ValueError(
                 f"{len(self.known):,} answers on a line show {self.bends} "
                 "bends and no end of them: the answers are rounded or in "
-                "float32, or the victim is no ReLU network"
+                "float32, or the victim is no ReLU network, or wider than "
+                f"{WIDEST:,}"
             )
 
 
@@ -669,7 +674,8 @@ def steal_network(api, d, seed=0, *, scale=2.0, box=None, lines=60):
     deviation of the rows. box: a pair of (d,) arrays that no row may leave;
     the copy is then exact inside. lines: the most that are searched. Returns
     a `Theft`, not complete where the budget ends first. Raises `ValueError`
-    for answers that are rounded, saturated or of another kind of model.
+    for answers that are rounded, saturated or of another kind of model, and
+    where a line meets more than `WIDEST` neurons.
     """
     rng = np.random.default_rng(seed)
     search = Search(api.query, checks.whole("d", d, 1), rng, scale, box)
@@ -748,6 +754,10 @@ def halved(label, one, other, own):
 # %% tags=["hide-input"]
 class Lost(Exception):
     """A step has left the piece of the boundary that it was on."""
+
+
+class NoBoundary(ValueError):
+    """All rows that were drawn have one label."""
 
 
 def must_be_inside(x, box):
@@ -1034,7 +1044,7 @@ class Walk:
         if not len(low) or not len(high):
             self.in_vain += 1
             if self.in_vain > 50 and not self.pieces:
-                raise ValueError(
+                raise NoBoundary(
                     f"{64 * self.in_vain:,} rows have one label: no boundary "
                     "near the rows that are drawn; try another scale or box"
                 )
@@ -1105,7 +1115,8 @@ def steal_by_labels(api, d, seed=0, *, scale=3.0, box=None, bends=60):
     api: has `query(x)`, rows (n, d) to labels 0 and 1, and a budget. d: 4
     or more. scale, box: as for `steal_network`; the copy is then equal
     inside. Returns a `Theft`, whose copy says 1 where `log_ratios` is above
-    0; incomplete, without a copy, where the budget ends first.
+    0; incomplete, without a copy, where the budget ends first. Raises
+    `NoBoundary` where 3,264 rows have one label.
     Source: the dual points are those of Carlini et al. (2025).
     """
     walk, copy = Walk(api, d, seed, scale, box), None
@@ -1220,7 +1231,14 @@ def label_theft(predict_proba, d, h, rows, seed, budget, box=None):
     api = PredictionAPI(
         predict_proba, returns="label", input_shape=(d,), budget=budget
     )
-    theft, spent = timed(lambda: steal_by_labels(api, d, seed, box=box))
+
+    def attempt():
+        try:
+            return steal_by_labels(api, d, seed, box=box)
+        except NoBoundary:  # a training that has learnt one class only
+            return Theft(None, False, np.inf, 0)
+
+    theft, spent = timed(attempt)
     said = predict_proba(rows).argmax(axis=1) == 1
     copied = theft.copy is not None
     mine = theft.copy.log_ratios(rows) > 0 if copied else ~said

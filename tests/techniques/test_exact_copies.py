@@ -404,9 +404,19 @@ def test_a_victim_of_one_label_is_named():
         budget=100_000,
         input_shape=(D,),
     )
-    with pytest.raises(ValueError, match="one label"):
+    with pytest.raises(chapter.NoBoundary, match="one label"):
         chapter.steal_by_labels(api, D)
     assert api.ledger.queries < 5000
+
+
+def test_a_theft_without_a_boundary_is_not_complete():
+    def one_class(x):
+        return np.tile([0.9, 0.1], (len(x), 1))
+
+    rows = np.zeros((10, D))
+    run = chapter.label_theft(one_class, D, 4, rows, 0, 100_000)
+    assert not run["complete"]
+    assert run["differ"] == 1
 
 
 # --- two hidden layers -----------------------------------------------------
