@@ -4,7 +4,8 @@ Gathers the pages and the executed notebooks in _build/source, writes the
 scoreboard from the claims that the notebooks hold and the page on their
 stability from benchmarks/stability.csv, lets jupyter-book render them into
 _build/html, and rewrites the notebooks that the site offers for download so
-that Colab and Jupyter show them as they are meant.
+that Colab and Jupyter show them as they are meant. A site that was built from
+the same pages without a warning is left as it is.
 
 The site is built whatever the run has shown: a missed claim is red on its
 page and on the scoreboard, and a chapter that broke off says so on top.
@@ -12,6 +13,7 @@ page and on the scoreboard, and a chapter that broke off says so on top.
 usage: build_site.py
 """
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -40,6 +42,8 @@ from mexutils.claims import Claim, claims_html
 
 SOURCE = ROOT / "_build" / "source"
 SITE = ROOT / "_build" / "html"
+BUILT = ROOT / "_build" / "html.key"
+"""What the site stands on, once Sphinx has built it without a warning."""
 
 
 def main() -> int:
@@ -53,6 +57,11 @@ def main() -> int:
         )
         return 1
     gather()
+    key = stands_on()
+    if (SITE / "index.html").is_file() and is_built_from(key):
+        print(verdict())
+        return 0
+    BUILT.unlink(missing_ok=True)
     shutil.rmtree(SITE, ignore_errors=True)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [jupyter_book, "build", SOURCE, "--path-output", ROOT]
@@ -62,8 +71,28 @@ def main() -> int:
     if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
         print(f"the site is in {SITE.relative_to(ROOT)}/index.html")
+    if code == 0:
+        BUILT.write_text(key)
     print(verdict())
     return code
+
+
+def stands_on() -> str:
+    """A digest of the pages, the settings and the tools that build them."""
+    files = [path for path in SOURCE.rglob("*") if path.is_file()]
+    files += [ROOT / "_config.yml", ROOT / "_toc.yml"]
+    files += [ROOT / "requirements.txt", *(ROOT / "tools").glob("*.py")]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        content = path.read_bytes()
+        digest.update(f"{path} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def is_built_from(key: str) -> bool:
+    """Whether the last build without a warning stands on that."""
+    return BUILT.is_file() and BUILT.read_text() == key
 
 
 def gather() -> None:

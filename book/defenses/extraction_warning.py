@@ -1848,8 +1848,8 @@ for (kind, each), found in split.items():
             high=0,
         )
 for name, least, fidelity in (
-    ("breast_cancer", 0.2, 0.85),
-    ("red_wine", 0.2, 0.7),
+    ("breast_cancer", 0.15, 0.85),
+    ("red_wine", 0.15, 0.7),
 ):
     claims.add(
         f"status that a curtain takes off, linked, {name}",

@@ -1640,8 +1640,8 @@ for name, value, low in (
      gap(grown["nothing"], grown["naive"]), 15),
     (f"MAD-argmax, ε = {last_e}: copy walked back minus naive, mean (points)",
      gap(again[last_e], column(argmax[last_e], "naive")), 8),
-    ("per-class autograd in units of the closed form", ratio["closed form"],
-     BOUNDS["closed form"]),
+    ("per-class autograd in units of the closed form (log10)",
+     np.log10(ratio["closed form"]), np.log10(BOUNDS["closed form"])),
     *((f"labels recovered, {name} (%)", column(runs, "label").mean(), 99)
       for name, runs in undone.items()),
 ):  # fmt: skip

@@ -1366,10 +1366,14 @@ claims.add(
     - loss["GRAD², opposing", "closed form"].mean,
     low=10,
 )
+wrong = {
+    name: 100 - np.mean(scores[name, "labels"])
+    for name in ("misinformation", "no defense")
+}
 claims.add(
-    "labels behind misinformation, loss beyond labels (points)",
-    loss["misinformation", "labels"].mean - by_labels,
-    low=10,
+    "labels behind misinformation: wrong answers, per one by labels (log2)",
+    np.log2(wrong["misinformation"] / wrong["no defense"]),
+    low=0.3,
 )
 claims.add(
     "labels of digits changed by misinformation (%)",

@@ -256,3 +256,18 @@ def test_the_scoreboard_shows_the_claims_of_the_run(book):
     assert "at least 4 3 ≥ 2 yes" in rows
     assert "at most – 0.25 ≤ 1 yes" in rows
     assert "between – 31 = 31 yes" in rows
+
+
+def test_a_site_stands_on_its_pages(book, monkeypatch, tmp_path):
+    monkeypatch.setattr(build_site, "BUILT", tmp_path / "html.key")
+    (book / "part" / "fine.py").write_text(FINE)
+    assert main(monkeypatch) == 0
+    build_site.gather()
+    key = build_site.stands_on()
+    assert not build_site.is_built_from(key)
+    build_site.BUILT.write_text(key)
+    build_site.gather()  # the same pages anew
+    assert build_site.is_built_from(build_site.stands_on())
+    (book / "page.md").write_text("# A new page\n")
+    build_site.gather()
+    assert not build_site.is_built_from(build_site.stands_on())
