@@ -53,6 +53,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
 
 from mexutils import (
     Claims,
@@ -76,8 +78,9 @@ KINDS = CONTEST.KINDS
 # The knobs.
 # `papermill -f larger.yml` replaces any of them: more seeds, other budgets, a
 # second victim, another machine's scheduler.
-# Everybody meets everybody on the first `n_seeds` draws; then the best attackers
-# of each defense meet it on new ones, so many for each kind of victims.
+# Everybody meets everybody on the first `n_seeds` draws; then the best
+# attackers of each defense meet it on new ones, so many for each kind of
+# victims.
 
 # %% tags=["parameters"]
 seed = 0
@@ -596,26 +599,69 @@ def best_of(met, final):
 
 # %% [markdown]
 # The victims are fixed: the page does not speak of other tables.
-# So the variance of a difference is that between draws within a victim, and a
-# mean over $V$ victims of $n$ draws each has $V (n - 1)$ degrees of freedom.
+# So the variance $s^2$ of a difference is that between draws within a victim,
+# and over $V$ victims of $n$ draws each it has $d = V (n - 1)$ degrees of
+# freedom.
+# Of few draws it is a guess, sometimes far too small or too large.
+# But there are many pairs, and their guesses can help each other
+# {cite:p}`smyth2004linear`: each is drawn towards a common $s_0^2$,
+#
+# $$
+# \tilde s^2 = \frac{d_0 s_0^2 + d s^2}{d_0 + d},
+# $$
+#
+# with $d_0 + d$ degrees of freedom.
 
 
 # %%
-def difference(first, second):
+def difference(first, second, d_0=0.0, s_0=0.0):
     """Mean of first - second as an `Interval`, and its p-value.
 
-    first, second: (V, n), paired over victims and draws.
+    first, second: (V, n), paired over victims and draws. d_0, s_0: of `prior`;
+    without them the pair stands alone.
     """
     gap = np.asarray(first) - np.asarray(second)
-    victims, n = gap.shape
-    error = np.sqrt(gap.var(axis=1, ddof=1).sum() / n) / victims
-    free, mean = victims * (n - 1), float(gap.mean())
-    half = stats.t.ppf(0.975, free) * error
+    d, own = gap.size - len(gap), gap.var(axis=1, ddof=1).mean()
+    error = np.sqrt((d_0 * s_0**2 + d * own) / (d_0 + d) / gap.size)
+    mean = float(gap.mean())
+    half = stats.t.ppf(0.975, d_0 + d) * error
     if error == 0:
         return Interval(mean, mean, mean), float(mean == 0)
-    p = 2 * stats.t.sf(abs(mean) / error, free)
+    p = 2 * stats.t.sf(abs(mean) / error, d_0 + d)
     return Interval(mean, mean - half, mean + half), float(p)
 
+
+# %% [markdown]
+# How far the logarithms of the guesses lie apart says how much help is good.
+# By chance alone they have the variance $\psi'(d / 2)$; if the true variances
+# differ, they have $\psi'(d_0 / 2)$ more, and the more that is, the smaller
+# is $d_0$.
+# The two are found in the folded cell.
+
+
+# %% tags=["hide-input"]
+def prior(variances, d):
+    """d_0 and s_0 of many variances (m,) of d degrees of freedom each."""
+    logs = np.log(variances[variances > 0])
+    if len(logs) < 3:
+        return 0.0, 0.0
+    more = logs.var(ddof=1) - polygamma(1, d / 2)
+    if more <= polygamma(1, MOST_ALIKE / 2):
+        d_0 = MOST_ALIKE
+    else:
+        d_0 = 2 * brentq(lambda x: polygamma(1, x) - more, 1e-6, MOST_ALIKE)
+    bias = digamma(d / 2) - np.log(d / 2) - digamma(d_0 / 2) + np.log(d_0 / 2)
+    return d_0, np.exp((logs.mean() - bias) / 2)
+
+
+MOST_ALIKE = 1000
+"""Degrees of freedom from which on all variances count as one."""
+
+# %% [markdown]
+# A hundred guesses at one true variance, 1, from six draws each:
+
+# %%
+prior(np.random.default_rng(seed).chisquare(5, 100) / 5, 5)
 
 # %% [markdown]
 # Many pairs are compared.
@@ -633,6 +679,10 @@ def holm(p):
     return adjusted
 
 
+# %% [markdown]
+# Three p-values, of which each looks sure alone:
+
+# %%
 holm([0.01, 0.04, 0.03])
 
 # %% [markdown]
@@ -643,7 +693,10 @@ holm([0.01, 0.04, 0.03])
 def compared(best):
     """One row a pair: the difference, its ends, whether it is decided."""
     pairs = list(combinations(best, 2))
-    tests = [difference(best[d], best[e]) for d, e in pairs]
+    gaps = np.array([best[d] - best[e] for d, e in pairs])
+    own = gaps.var(axis=2, ddof=1).mean(axis=1)
+    alike = prior(own, gaps[0].size - len(gaps[0]))
+    tests = [difference(gap, 0 * gap, *alike) for gap in gaps]
     sure = holm([p for _, p in tests]) < 0.05
     return pd.DataFrame(
         [
@@ -1061,4 +1114,6 @@ for name, parameters in {
 #   not possible.
 # - {cite:t}`tang2024modelguard` compares perturbations under one bound of
 #   utility, against attackers who recover.
+# - {cite:t}`smyth2004linear` lets the variances of many comparisons help each
+#   other.
 # - {cite:t}`rocklin2015dask` introduced Dask, which runs the cells.

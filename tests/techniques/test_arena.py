@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -294,6 +295,46 @@ def test_many_pairs_take_more_than_one():
     ]
     assert min(tests) < 0.05
     assert not arena.compared(best).decided.any()
+
+
+@pytest.mark.parametrize("d_0, s_0", [(4, 2.0), (12, 0.5)])
+def test_the_prior_of_many_variances_is_found(d_0, s_0):
+    rng, d = np.random.default_rng(0), 5
+    true = s_0**2 * d_0 / rng.chisquare(d_0, 50_000)
+    found = arena.prior(true * rng.chisquare(d, len(true)) / d, d)
+    assert found == pytest.approx((d_0, s_0), rel=0.1)
+
+
+def test_variances_that_are_alike_count_as_one():
+    rng, d = np.random.default_rng(0), 5
+    d_0, s_0 = arena.prior(9 * rng.chisquare(d, 20_000) / d, d)
+    assert d_0 > 200 and s_0 == pytest.approx(3, rel=0.05)
+    assert arena.prior(np.zeros(50), d) == (0, 0)
+
+
+def test_help_from_other_pairs_by_hand():
+    gap = np.array([[1.0, 2.0, 3.0]])
+    found, p = arena.difference(gap, 0 * gap, 4, 2.0)
+    t = 2 / np.sqrt((4 * 4 + 2 * 1) / 6 / 3)
+    assert p == pytest.approx(2 * stats.t.sf(t, 6))
+    assert found.high - 2 == pytest.approx(2 / t * stats.t.ppf(0.975, 6))
+
+
+def test_one_wrong_order_is_rare_and_true_ones_are_found():
+    """Equal defenses, some of which vary far more than others."""
+    rng, wrong, found, alone = np.random.default_rng(0), 0, 0, 0
+    spread = np.r_[np.full(9, 0.35), 0.5, 0.6, 0.7, 1.2, 1.4, 1.6]
+    for _ in range(150):
+        drawn = rng.normal(size=(15, 1, 6)) * spread[:, None, None]
+        wrong += arena.compared(dict(enumerate(drawn))).decided.any()
+        drawn[:5] += 2
+        best = dict(enumerate(drawn))
+        found += arena.compared(best).decided.sum()
+        pairs = combinations(best.values(), 2)
+        p = [arena.difference(one, other)[1] for one, other in pairs]
+        alone += (arena.holm(p) < 0.05).sum()
+    assert wrong <= 16  # 5 % are 7.5
+    assert found > 1.3 * alone
 
 
 def test_dominance_is_over_the_best_of_each():
