@@ -679,10 +679,6 @@ def holm(p):
     return adjusted
 
 
-# %% [markdown]
-# Three p-values, of which each looks sure alone:
-
-# %%
 holm([0.01, 0.04, 0.03])
 
 # %% [markdown]

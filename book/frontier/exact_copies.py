@@ -674,8 +674,7 @@ def steal_network(api, d, seed=0, *, scale=2.0, box=None, lines=60):
     deviation of the rows. box: a pair of (d,) arrays that no row may leave;
     the copy is then exact inside. lines: the most that are searched. Returns
     a `Theft`, not complete where the budget ends first. Raises `ValueError`
-    for answers that are rounded, saturated or of another kind of model, and
-    where a line meets more than `WIDEST` neurons.
+    for rounded or saturated answers, other models, `WIDEST` bends on a line.
     """
     rng = np.random.default_rng(seed)
     search = Search(api.query, checks.whole("d", d, 1), rng, scale, box)

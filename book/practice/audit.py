@@ -119,7 +119,7 @@ asked |= {"classes": classes, "budget": budget, "price": price}
 asked |= {"owned": owned, "seed": seed}
 place = folder or tempfile.mkdtemp()
 report = chapter.audit(**asked, folder=place)
-Markdown("\n".join(f"- {line}" for line in report.summary))
+chapter.listed(report.summary)
 
 # %% [markdown]
 # From a shell, in a checkout of the book, the same is
@@ -921,8 +921,8 @@ through_gateway(kept.predict_proba, {"decimals": 1}, two)[0]["customer"]
 # Of the book's monitors [PRADA](../defenses/prada_detection.ipynb)'s needs
 # nothing but queries and labels; the others read the leaves of a tree, or the
 # checkpoints of a training, which only the owner has.
-# Its chapter has an attacker who knows the monitor and chooses steps for it, so
-# that what follows is about the attacks as they are.
+# Its chapter has an attacker who knows the monitor and chooses steps for it,
+# so that what follows is about the attacks as they are.
 # It is set as the contestants set it, at one false alarm in twenty streams of
 # honest rows, here random halves of the rows that judge.
 
@@ -1064,6 +1064,11 @@ plotting.table(
 
 
 # %%
+def listed(lines):
+    """Lines as a list that a page shows."""
+    return Markdown("\n".join(f"- {line}" for line in lines))
+
+
 def summary(report):
     """Five lines in plain words."""
     return (
@@ -1400,7 +1405,7 @@ def in_memory(ask, x, y=None, budget=300, seed=0):
 
 # %%
 refused = [in_memory(f, wines, seed=seed) for f in (one_answer, chance)]
-Markdown("\n".join(f"- {found.summary[2]}" for found in refused))
+listed(found.summary[2] for found in refused)
 
 # %% [markdown]
 # Three limits are by design.
@@ -1474,7 +1479,7 @@ claims.check()
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 coarse = PredictionAPI(api.query, decimals=2)
 found = in_memory(coarse.query, wines, quality - 3, 300, seed)
-Markdown("\n".join(f"- {line}" for line in found.summary))
+listed(found.summary)
 
 # %% [markdown]
 # ## Recap
