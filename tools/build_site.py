@@ -2,10 +2,10 @@
 
 Gathers the pages and the executed notebooks in _build/source, writes the
 scoreboard from the claims that the notebooks hold and the page on their
-stability from benchmarks/stability.csv, holds the survey against them, lets jupyter-book render them into
-_build/html, and rewrites the notebooks that the site offers for download so
-that Colab and Jupyter show them as they are meant. A site that was built from
-the same pages without a warning is left as it is.
+stability from benchmarks/stability.csv, fills the page on the survey, lets
+jupyter-book render them into _build/html, and rewrites the notebooks that the
+site offers for download so that Colab and Jupyter show them as they are meant.
+A site that was built from the same pages without a warning is left as it is.
 
 The site is built whatever the run has shown: a missed claim is red on its
 page and on the scoreboard, and a chapter that broke off says so on top.

@@ -68,7 +68,9 @@ def sentences() -> list[Sentence]:
     Raises `ValueError` that names the entry and what is wrong with it.
     """
     parts = yaml.safe_load(LIST.read_text())
-    found = [_sentence(p, entry) for p, rows in parts.items() for entry in rows]
+    found = [
+        _sentence(p, entry) for p, rows in parts.items() for entry in rows
+    ]
     said = [sentence.says for sentence in found]
     twice = sorted({words for words in said if said.count(words) > 1})
     if twice:
@@ -197,7 +199,9 @@ def tables(found: list[Sentence], run: Run) -> str:
 def _cells(
     sentence: Sentence, run: Run, names: dict[str, str]
 ) -> tuple[str, str, str]:
-    says = f"{escape(sentence.says)}<br><small>{escape(sentence.place)}</small>"
+    says = (
+        f"{escape(sentence.says)}<br><small>{escape(sentence.place)}</small>"
+    )
     lines = []
     for chapter in dict.fromkeys(e.chapter for e in sentence.evidence):
         lines.append(_link(chapter, names))
@@ -241,7 +245,9 @@ def _table(heads: list[str], rows, least: str = "0") -> str:
     lines = [
         '<div style="overflow-x: auto">'
         f'<table class="dataframe" style="min-width: {least}">',
-        "<thead><tr>" + "".join(f"<th>{h}</th>" for h in heads) + "</tr></thead>",
+        "<thead><tr>"
+        + "".join(f"<th>{h}</th>" for h in heads)
+        + "</tr></thead>",
         "<tbody>",
     ]
     for row in rows:
@@ -249,4 +255,6 @@ def _table(heads: list[str], rows, least: str = "0") -> str:
             f'<td style="vertical-align: top">{cell}</td>' for cell in row
         )
         lines.append(f"<tr>{cells}</tr>")
-    return re.sub(r"\n\s*\n", "\n", "\n".join([*lines, "</tbody></table></div>"]))
+    return re.sub(
+        r"\n\s*\n", "\n", "\n".join([*lines, "</tbody></table></div>"])
+    )
