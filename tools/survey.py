@@ -113,8 +113,10 @@ def _fault(sentence: Sentence) -> str:
         return "needs either claims or the reason why there are none"
     if any(e.ends for e in against):
         return "has ends of its own for a claim against it: list it under for"
-    if against and not sentence.note:
-        return "needs a note on what the claims against it are about"
+    if not sentence.note and (
+        against or any(e.ends for e in sentence.evidence)
+    ):
+        return "needs a note on what the claims that may contradict it mean"
     if sentence.chapter and not sentence.reason:
         return "names a chapter beside those of its claims"
     return ""
@@ -174,7 +176,7 @@ def summary(found: list[Sentence], run: Run) -> str:
     ]
     total = [sum(row[i] for row in rows) for i in range(1, len(VERDICTS) + 1)]
     words = ", ".join(
-        f"{count} {name}" for name, count in zip(VERDICTS, total, strict=True)
+        f"{name} {count}" for name, count in zip(VERDICTS, total, strict=True)
     )
     heads = ["part of the survey", *VERDICTS]
     table = _table(heads, [map(str, row) for row in [*rows, ["all", *total]]])
@@ -191,7 +193,7 @@ def tables(found: list[Sentence], run: Run) -> str:
             for sentence in found
             if sentence.part == part
         ]
-        heads = ["the survey says", "this run", "verdict"]
+        heads = ["the survey says", "verdict", "this run"]
         page += [f"## {part}", "", _table(heads, rows, "34rem"), ""]
     return "\n".join(page).rstrip()
 
@@ -202,21 +204,19 @@ def _cells(
     says = (
         f"{escape(sentence.says)}<br><small>{escape(sentence.place)}</small>"
     )
-    lines = []
-    for chapter in dict.fromkeys(e.chapter for e in sentence.evidence):
-        lines.append(_link(chapter, names))
-        lines += [
-            _measured(evidence, run)
-            for evidence in sentence.evidence
-            if evidence.chapter == chapter
-        ]
+    lines, last = [], ""
+    for evidence in sentence.evidence:  # in the order that the note counts in
+        if evidence.chapter != last:
+            lines.append(_link(evidence.chapter, names))
+        lines.append(_measured(evidence, run))
+        last = evidence.chapter
     if sentence.reason:
         lines.append(escape(sentence.reason))
     if sentence.chapter:
         lines.append(_link(sentence.chapter, names))
     if sentence.note:
         lines.append(f"<em>{escape(sentence.note)}</em>")
-    return says, "<br>".join(lines), f"<b>{verdict(sentence, run)}</b>"
+    return says, f"<b>{verdict(sentence, run)}</b>", "<br>".join(lines)
 
 
 def _link(chapter: str, names: dict[str, str]) -> str:
