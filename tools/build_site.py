@@ -2,10 +2,10 @@
 
 Gathers the pages and the executed notebooks in _build/source, writes the
 scoreboard from the claims that the notebooks hold and the page on their
-stability from benchmarks/stability.csv, lets jupyter-book render them into
-_build/html, and rewrites the notebooks that the site offers for download so
-that Colab and Jupyter show them as they are meant. A site that was built from
-the same pages without a warning is left as it is.
+stability from benchmarks/stability.csv, fills the page on the survey, lets
+jupyter-book render them into _build/html, and rewrites the notebooks that the
+site offers for download so that Colab and Jupyter show them as they are meant.
+A site that was built from the same pages without a warning is left as it is.
 
 The site is built whatever the run has shown: a missed claim is red on its
 page and on the scoreboard, and a chapter that broke off says so on top.
@@ -36,6 +36,7 @@ from run_chapters import (
     record,
 )
 from stability import stability_page
+from survey import judged
 from techniques import filled, minutes
 
 from mexutils.claims import Claim, claims_html
@@ -105,7 +106,7 @@ def gather() -> None:
     )
     for page in SOURCE.rglob("*.md"):
         name = page.relative_to(SOURCE).with_suffix("").as_posix()
-        page.write_text(filled(page.read_text(), name))
+        page.write_text(judged(filled(page.read_text(), name)))
     for chapter in chapters():
         note = record(chapter)
         notebook = with_tables(executed(chapter), chapter, note["seconds"])
@@ -229,7 +230,8 @@ def scoreboard() -> str:
         "A missed claim is a result: its row is coloured and says NO.",
         "A run that misses one is not published.",
         "How far other machines, seeds and victims move the values stands on",
-        "[a page of its own](stability.md).",
+        "[a page of its own](stability.md), and what they mean for the survey",
+        "[on another](survey.md).",
         "The value of a paper is printed where it was read in a source.",
         "",
         summary({name: claims_of(executed(name)) for name in chapters()}),
