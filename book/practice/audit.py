@@ -1064,11 +1064,6 @@ plotting.table(
 
 
 # %%
-def listed(lines):
-    """Lines as a list that a page shows."""
-    return Markdown("\n".join(f"- {line}" for line in lines))
-
-
 def summary(report):
     """Five lines in plain words."""
     return (
@@ -1086,6 +1081,11 @@ def summary(report):
 
 
 # %% tags=["hide-input"]
+def listed(lines):
+    """Lines as a list that a page shows."""
+    return Markdown("\n".join(f"- {line}" for line in lines))
+
+
 def owner_of(kept, judge):
     """The owner of the kept answers, as the contestants set defenses for."""
     own, held = metrics.labels_of(judge.own), judge.x[: len(judge.x) // 2]
