@@ -640,6 +640,10 @@ def difference(first, second, d_0=0.0, s_0=0.0):
 
 
 # %% tags=["hide-input"]
+MOST_ALIKE = 1000
+"""Degrees of freedom from which on all variances count as one."""
+
+
 def prior(variances, d):
     """d_0 and s_0 of many variances (m,) of d degrees of freedom each."""
     logs = np.log(variances[variances > 0])
@@ -653,9 +657,6 @@ def prior(variances, d):
     bias = digamma(d / 2) - np.log(d / 2) - digamma(d_0 / 2) + np.log(d_0 / 2)
     return d_0, np.exp((logs.mean() - bias) / 2)
 
-
-MOST_ALIKE = 1000
-"""Degrees of freedom from which on all variances count as one."""
 
 # %% [markdown]
 # A hundred guesses at one true variance, 1, from six draws each:

@@ -1081,11 +1081,6 @@ def summary(report):
 
 
 # %% tags=["hide-input"]
-def listed(lines):
-    """Lines as a list that a page shows."""
-    return Markdown("\n".join(f"- {line}" for line in lines))
-
-
 def owner_of(kept, judge):
     """The owner of the kept answers, as the contestants set defenses for."""
     own, held = metrics.labels_of(judge.own), judge.x[: len(judge.x) // 2]
@@ -1226,6 +1221,11 @@ def audited(endpoint, x, y, price, seed):
 
 
 # %% tags=["hide-input"]
+def listed(lines):
+    """Lines as a list that a page shows."""
+    return Markdown("\n".join(f"- {line}" for line in lines))
+
+
 def replays(kept, judge, facts, thieves, seed):
     """Rows of the defenses that can be replayed, and why others cannot."""
     rows, reasons = [], {}
