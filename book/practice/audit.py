@@ -445,6 +445,11 @@ CONDITIONS = {
 }
 
 
+def listed(lines):
+    """Lines as a list that a page shows."""
+    return Markdown("\n".join(f"- {line}" for line in lines))
+
+
 def in_words(facts):
     """What the answers reveal."""
     digits = "all digits"
@@ -1221,11 +1226,6 @@ def audited(endpoint, x, y, price, seed):
 
 
 # %% tags=["hide-input"]
-def listed(lines):
-    """Lines as a list that a page shows."""
-    return Markdown("\n".join(f"- {line}" for line in lines))
-
-
 def replays(kept, judge, facts, thieves, seed):
     """Rows of the defenses that can be replayed, and why others cannot."""
     rows, reasons = [], {}
