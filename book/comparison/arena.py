@@ -659,7 +659,9 @@ def prior(variances, d):
 
 
 # %% [markdown]
-# A hundred guesses at one true variance, 1, from six draws each:
+# A hundred guesses at one true variance, 1, from six draws each; the first
+# number says for how many degrees of freedom the common variance counts, the
+# second is its root:
 
 # %%
 prior(np.random.default_rng(seed).chisquare(5, 100) / 5, 5)
@@ -909,6 +911,11 @@ download(full.round(3), "arena.csv")
 # - **L1 is one measure of utility.**
 #   Clients who only want the label lose nothing by a perturbation that keeps
 #   it, and the planes above call it costly.
+# - **Variances of one family.**
+#   The race lets them help each other, and supposes for that that they are
+#   scattered about a common one.
+#   The book's tests draw equal defenses of very different variances and count
+#   wrong orders; with fewer draws than here, such orders become more frequent.
 # - **These victims.**
 #   The pairs are decided for the victims of this page; other tables could
 #   order them differently.

@@ -451,3 +451,24 @@ def test_labels_are_asked_inside_the_box_only():
     rows = np.random.default_rng(3).uniform(*box, (50_000, D))
     said = victim.logits(rows).argmax(axis=1) == 1
     np.testing.assert_array_equal(theft.copy.log_ratios(rows) > 0, said)
+
+
+@pytest.mark.parametrize("seed", [300, 301, 303])
+def test_a_curve_does_not_cost_much(seed):
+    """On these a line shows bend after bend, as far as it is searched."""
+    victim = chapter.Other("tanh", seed).predict_proba
+    end, queries, _ = chapter.outcome(victim, seed, budget=40_000)
+    assert end != "complete"
+    assert queries < 25_000
+
+
+def test_an_owner_sells_no_network_that_knows_one_class(monkeypatch):
+    class Unlucky(chapter.MLPClassifier):
+        def predict(self, x):
+            lucky = self.random_state >= 2000
+            return super().predict(x) if lucky else np.zeros(len(x))
+
+    monkeypatch.setattr(chapter, "MLPClassifier", Unlucky)
+    model, rows = chapter.trained("breast_cancer", 8, 1)
+    assert model.random_state == 2001
+    assert len(rows) > 0
