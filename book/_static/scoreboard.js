@@ -1,0 +1,77 @@
+/* The filters of the scoreboard. Every page loads this; one has the form. */
+document.addEventListener("DOMContentLoaded", () => {
+  const form = document.getElementById("claims-filter");
+  if (!form) {
+    return;
+  }
+  const part = (name) => document.getElementById(`claims-${name}`);
+  const tables = [...document.querySelectorAll("table.claims")];
+  const asked = new URLSearchParams(window.location.search);
+  const names = ["words", "chapter", "verdict"];
+
+  function show() {
+    const words = part("words").value.toLowerCase().split(/\s+/);
+    const verdict = part("verdict").value;
+    const chapter = part("chapter").value;
+    let shown = 0;
+    let all = 0;
+    for (const table of tables) {
+      let here = 0;
+      for (const row of table.tBodies[0].rows) {
+        const text = row.textContent.toLowerCase();
+        const fits =
+          (!chapter || table.dataset.chapter === chapter) &&
+          (!verdict || row.dataset.verdict === verdict) &&
+          (!part("paper").checked || row.dataset.paper) &&
+          words.every((word) => text.includes(word));
+        row.hidden = !fits;
+        here += fits ? 1 : 0;
+        all += 1;
+      }
+      table.closest("section").hidden = here === 0;
+      shown += here;
+    }
+    part("count").textContent = `${shown} of ${all} claims shown`;
+  }
+
+  function remember() {
+    const now = new URLSearchParams();
+    for (const name of names) {
+      if (part(name).value) {
+        now.set(name, part(name).value);
+      }
+    }
+    if (part("paper").checked) {
+      now.set("paper", "1");
+    }
+    const query = now.toString();
+    const place = window.location.pathname + (query ? `?${query}` : "");
+    window.history.replaceState(null, "", place);
+  }
+
+  for (const name of names) {
+    part(name).value = asked.get(name) || "";
+  }
+  part("paper").checked = asked.has("paper");
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () => {
+    show();
+    remember();
+  });
+  form.addEventListener("reset", () =>
+    setTimeout(() => {
+      for (const name of names) {
+        part(name).value = "";
+      }
+      part("paper").checked = false;
+      show();
+      remember();
+    })
+  );
+  /* A link of the summary leads to a table that must be there. */
+  document.querySelectorAll("table.counts a").forEach((link) =>
+    link.addEventListener("click", () => form.reset())
+  );
+  show();
+});
