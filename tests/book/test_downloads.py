@@ -61,7 +61,7 @@ def test_the_wheel_is_of_the_commit_and_holds_helpers_and_chapters(wheel):
 # Stands for a notebook on a machine that has no mexutils: its pip installs
 # into a folder.
 BARE = """
-import pathlib, subprocess, sys
+import importlib, pathlib, subprocess, sys
 
 class Shell:
     def run_line_magic(self, name, line):
@@ -72,6 +72,7 @@ class Shell:
 
 sys.path += ["new", sys.argv[1]]  # without what is installed as a link
 exec(pathlib.Path("setup.py").read_text(), {"get_ipython": Shell})
+importlib.invalidate_caches()
 import mexutils
 print(mexutils.__file__)
 """
