@@ -40,13 +40,17 @@ def add_source(app, pagename, templatename, context, doctree) -> None:
             button["buttons"].insert(1, edit)
 
 
-def add_title(app, config) -> None:
-    """The logo has the book's title beside it, as the page had before."""
+def set_last(app, config) -> None:
+    """What other extensions would set otherwise.
+
+    The book's title stands below its logo, and Sphinx numbers no figures.
+    """
     config.html_theme_options.setdefault("logo", {})["text"] = TITLE
+    config.numfig = False  # tools/numbering.py has numbered them
 
 
 def setup(app) -> dict:
     """After the theme, which sets its buttons at priority 501."""
-    app.connect("config-inited", add_title)
+    app.connect("config-inited", set_last, priority=900)
     app.connect("html-page-context", add_source, priority=900)
     return {"version": Path(__file__).stem, "parallel_read_safe": True}
