@@ -45,7 +45,8 @@ def set_last(app, config) -> None:
 
     The book's title stands below its logo, and Sphinx numbers no figures.
     """
-    config.html_theme_options.setdefault("logo", {})["text"] = TITLE
+    logo = {"text": TITLE, "alt_text": "A model, and its copy"}
+    config.html_theme_options.setdefault("logo", {}).update(logo)
     config.numfig = False  # tools/numbering.py has numbered them
 
 

@@ -144,9 +144,10 @@ def write_settings(site: Site) -> None:
 
 
 def stands_on() -> str:
-    """A digest of the pages, the settings and the tools that build them."""
+    """A digest of the pages, the settings, the wheel's code and the tools."""
     files = [path for path in SOURCE.rglob("*") if path.is_file()]
     files += [SETTINGS, CONTENTS]
+    files += (ROOT / "mexutils").rglob("*.py")
     files += [ROOT / "requirements.txt", *(ROOT / "tools").glob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):

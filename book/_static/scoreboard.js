@@ -45,7 +45,8 @@ document.addEventListener("DOMContentLoaded", () => {
       now.set("paper", "1");
     }
     const query = now.toString();
-    const place = window.location.pathname + (query ? `?${query}` : "");
+    const { pathname, hash } = window.location;
+    const place = pathname + (query ? `?${query}` : "") + hash;
     window.history.replaceState(null, "", place);
   }
 
