@@ -262,7 +262,8 @@ def with_figures_apart(notebook: NotebookNode) -> NotebookNode:
     """The notebook with a figure in one cell, what stands beside in others.
 
     A caption belongs to the cell, and MyST-NB puts it under every output. The
-    new cells have no code; `joined` undoes this in what is offered.
+    new cells have a comment for code, since MyST-NB leaves out an empty cell
+    with all that it shows; `joined` undoes this in what is offered.
     """
     notebook.cells = [part for cell in notebook.cells for part in apart(cell)]
     return notebook
@@ -280,7 +281,7 @@ def apart(cell: NotebookNode) -> list[NotebookNode]:
         if not is_picture:
             del part.metadata["mystnb"]
         if parts:
-            part.update(id=f"{cell.id[:50]}-{len(parts)}", source="")
+            part.update(id=f"{cell.id[:50]}-{len(parts)}", source="#")
             part.metadata.update(tags=["remove-input"], goes_on=True)
         parts.append(part)
     return parts

@@ -60,19 +60,21 @@ document.addEventListener("DOMContentLoaded", () => {
     show();
     remember();
   });
-  form.addEventListener("reset", () =>
-    setTimeout(() => {
-      for (const name of names) {
-        part(name).value = "";
-      }
-      part("paper").checked = false;
-      show();
-      remember();
-    })
-  );
-  /* A link of the summary leads to a table that must be there. */
+  function clear() {
+    for (const name of names) {
+      part(name).value = "";
+    }
+    part("paper").checked = false;
+    show();
+    remember();
+  }
+  form.addEventListener("reset", (event) => {
+    event.preventDefault(); /* it would bring back what the page began with */
+    clear();
+  });
+  /* A link of the summary leads to a table, which must be there by then. */
   document.querySelectorAll("table.counts a").forEach((link) =>
-    link.addEventListener("click", () => form.reset())
+    link.addEventListener("click", clear)
   );
   show();
 });

@@ -110,7 +110,7 @@ def test_a_caption_belongs_to_the_picture_of_its_cell_alone():
     cells = [new_code_cell("1"), whole]
     parts = build_site.with_figures_apart(new_notebook(cells=cells)).cells
     assert [len(part.outputs) for part in parts] == [0, 1, 1, 2]
-    assert [part.source for part in parts] == ["1", "draw()", "", ""]
+    assert [part.source for part in parts] == ["1", "draw()", "#", "#"]
     assert ["mystnb" in part.metadata for part in parts] == [
         *(False, False, True, False)
     ]
