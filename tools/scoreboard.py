@@ -71,10 +71,10 @@ def scoreboard(chapters: list[Chapter]) -> str:
         if c.claims
     )
     page = [HEAD, counted(made), "", _summary(chapters), ""]
-    page += ["## The claims", "", FILTER.format(options=options), ""]
+    page += ["## All claims", "", FILTER.format(options=options), ""]
     for chapter in chapters:
         page += [f"({chapter.anchor})="]
-        page += [f"### [{chapter.title}]({chapter.name}.ipynb)", ""]
+        page += [f"## [{chapter.title}]({chapter.name}.ipynb)", ""]
         if chapter.broke_off:
             page += ["This chapter broke off before the end.", ""]
         if chapter.claims:
