@@ -74,7 +74,19 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   /* A link of the summary leads to a table, which must be there by then. */
   document.querySelectorAll("table.counts a").forEach((link) =>
-    link.addEventListener("click", clear)
+    link.addEventListener("click", (event) => {
+      const name = link.hash.slice(1);
+      const table = tables.find((other) => other.dataset.chapter === name);
+      clear();
+      if (!table) {
+        return; /* a chapter that broke off before its claims */
+      }
+      event.preventDefault();
+      window.history.pushState(null, "", link.hash);
+      const section = table.closest("section");
+      section.scrollIntoView({ behavior: "instant" });
+      section.querySelector("a").focus({ preventScroll: true });
+    })
   );
   show();
 });

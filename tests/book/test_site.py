@@ -433,12 +433,16 @@ def test_the_claims_can_be_filtered_by_keyboard(windows, width, scheme):
         "document.getElementById('claims-words').value === ''"
     )
     assert shown(page) == every
+    view.open(f"{address}/scoreboard.html?words=no-such-words")
+    assert shown(page) == 0
     link = page.locator("table.counts a").last
     link.press("Enter")
+    assert shown(page) == every
     chapter = link.get_attribute("href").removeprefix("#")
     assert page.url.endswith(f"#{chapter}")
-    table = page.locator(f"table[data-chapter={chapter}]")
-    assert table.bounding_box()["y"] < 900  # it is in the window now
+    table = f"document.querySelector('table[data-chapter={chapter}]')"
+    place = f"{table}.getBoundingClientRect().top"
+    page.wait_for_function(f"0 < {place} && {place} < 900")  # in the window
     wide, room = page.evaluate(WIDTHS)
     assert wide <= room and view.faults == []
 
