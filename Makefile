@@ -14,19 +14,27 @@
 #             embedded one
 # make wire   install MLServer into .wire, for the chapters, tests and the
 #             benchmark that sell its models (528 MB, Python 3.11 or 3.12)
+# make pdf    make book, and the book as a PDF beside it (needs Chromium)
+# make links  look whether the links to other sites lead somewhere
+# make lock   write constraints.txt anew, from what is installed
 # make clean  forget the last run and the site; the victims' cache stays
 #
 # python=python3.12 chooses another interpreter; jobs=4 runs more chapters
-# side by side.
+# side by side. cpu=1 takes torch's CPU wheels from PyTorch's own site (Linux:
+# 0.2 instead of 2.8 GB). lock= installs without constraints.txt.
 python ?= python3
 jobs ?= 2
+cpu ?=
+lock ?= 1
+torch_index ?= https://download.pytorch.org/whl/cpu
 bin := .venv/bin
 # Two torch threads on a busy machine are slower than one.
 export OMP_NUM_THREADS ?= 1
 
 test_folders := tests/helpers tests/techniques
 
-.PHONY: book test quick stability lint arena audit victims wire clean
+.PHONY: book test quick stability lint arena audit victims wire \
+    pdf links lock clean
 
 # A missed claim and a chapter that breaks off are results: the site is built
 # and shows them, the last line counts them, and make test fails for them.
@@ -85,11 +93,34 @@ lint: .venv/done
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 
-.venv/done: requirements.txt pyproject.toml
-	$(python) -c "import sys; sys.exit(sys.version_info < (3, 11) \
-	    and 'Python 3.11 or newer is needed: make python=python3.12')"
+pdf: .venv/done
+	$(bin)/python tools/run_chapters.py --jobs $(jobs) || true
+	$(bin)/python tools/build_site.py --pdf
+
+# A link that is broken fails; one that only sends on does not.
+links: .venv/done
+	$(bin)/python tools/run_chapters.py --jobs $(jobs) || true
+	$(bin)/python tools/build_site.py
+	$(bin)/python tools/check_links.py
+
+lock: .venv/done
+	$(bin)/python tools/lock.py
+
+# The lock must keep nobody from the book: where it cannot be met, as on a
+# Python or a mirror that lacks one of its versions, it is left out.
+.venv/done: requirements.txt pyproject.toml constraints.txt
+	$(python) -c "import sys; sys.exit(not \
+	    (3, 11) <= sys.version_info[:2] <= (3, 14) \
+	    and 'Python 3.11 to 3.14 is needed: make python=python3.12 book')"
 	$(python) -m venv .venv
-	$(bin)/python -m pip install -q -r requirements.txt
+ifneq ($(cpu),)
+	$(bin)/python -m pip install -q --index-url $(torch_index) \
+	    $$(sed -n 's/^\(torch[a-z]*==[^ ]*\).*/\1/p' requirements.txt)
+endif
+	$(bin)/python -m pip install -q -r requirements.txt \
+	    $(if $(lock),-c constraints.txt) || { test -n "$(lock)" && \
+	    echo "constraints.txt cannot be met here: installing without it" && \
+	    $(bin)/python -m pip install -q -r requirements.txt; }
 	$(bin)/python -m pip install -q --no-deps -e .
 	touch $@
 

@@ -7,13 +7,18 @@ jupyter-book render them into _build/html, and rewrites the notebooks that the
 site offers for download so that Colab and Jupyter show them as they are meant.
 A site that was built from the same pages without a warning is left as it is.
 
+Addresses come from `checkout` and go into the settings, the pages and the
+first cell of each notebook, which installs the wheel that the site carries.
+
 The site is built whatever the run has shown: a missed claim is red on its
 page and on the scoreboard, and a chapter that broke off says so on top.
 
-usage: build_site.py
+usage: build_site.py [--pdf]
 """
 
+import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -24,8 +29,13 @@ from itertools import groupby
 from pathlib import Path
 
 import nbformat
+import yaml
+from checkout import NONE, address, commit
+from downloads import add_downloads, build_wheel, wheel_name
 from nbformat import NotebookNode
+from numbering import in_order, is_a_picture, numbered, numbers, title_of
 from plain_notebooks import make_plain
+from print_book import print_book
 from run_chapters import (
     BOOK,
     EXECUTED,
@@ -35,12 +45,16 @@ from run_chapters import (
     is_fresh,
     record,
 )
+from scoreboard import Chapter
+from scoreboard import scoreboard as board_of
+from site_pages import Site, run_in_words
 from stability import stability_page
 from survey import judged
 from techniques import filled, minutes
 
-from mexutils.claims import Claim, claims_html
-
+CONTENTS = ROOT / "_toc.yml"
+SETTINGS = ROOT / "_build" / "config.yml"
+"""_config.yml with what only a build knows."""
 SOURCE = ROOT / "_build" / "source"
 SITE = ROOT / "_build" / "html"
 BUILT = ROOT / "_build" / "html.key"
@@ -49,6 +63,9 @@ BUILT = ROOT / "_build" / "html.key"
 
 def main() -> int:
     """Build the site; 1 where a chapter was not run, or Sphinx warned."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pdf", action="store_true", help="and the PDF")
+    options = parser.parse_args()
     stale = [chapter for chapter in chapters() if not is_fresh(chapter)]
     if stale:
         print(
@@ -57,7 +74,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    gather()
+    site = this_site(options.pdf)
+    if site.address is None:
+        print(f"the site will have no Colab button: {NONE}")
+    gather(site)
+    write_settings(site)
     key = stands_on()
     if (SITE / "index.html").is_file() and is_built_from(key):
         print(verdict())
@@ -66,11 +87,15 @@ def main() -> int:
     shutil.rmtree(SITE, ignore_errors=True)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [jupyter_book, "build", SOURCE, "--path-output", ROOT]
-    command += ["--config", ROOT / "_config.yml", "--toc", ROOT / "_toc.yml"]
+    command += ["--config", SETTINGS, "--toc", CONTENTS]
     command += ["--all", "-q", "-W", "-n", "--keep-going"]
-    code = subprocess.run(command).returncode
+    code = subprocess.run(command, env=with_tools()).returncode
     if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
+        wheel = build_wheel(ROOT, site.commit, ROOT / "_build" / "wheel")
+        add_downloads(SITE, site, wheel, ROOT)
+        if options.pdf:
+            print_book(SITE, in_contents(), site)
         print(f"the site is in {SITE.relative_to(ROOT)}/index.html")
     if code == 0:
         BUILT.write_text(key)
@@ -78,10 +103,51 @@ def main() -> int:
     return code
 
 
+def this_site(pdf: bool = False) -> Site:
+    """What this checkout's site knows of itself."""
+    now = commit(ROOT)
+    return Site(address(ROOT), now, wheel_name(ROOT, now), pdf)
+
+
+def with_tools() -> dict[str, str]:
+    """The environment, in which Sphinx finds our extension."""
+    known = os.environ.get("PYTHONPATH", "")
+    path = [str(ROOT), str(ROOT / "tools"), *filter(None, [known])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+
+
+def in_contents() -> list[str]:
+    """Every page, in the order of the table of contents."""
+    text = CONTENTS.read_text()
+    return re.findall(r"^\s*(?:- file|root): (\S+)$", text, re.MULTILINE)
+
+
+def write_settings(site: Site) -> None:
+    """_config.yml with the addresses, or without the buttons that need one."""
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text())
+    sphinx = settings["sphinx"]["config"]
+    sphinx["extensions"].append("book_pages")
+    # Sphinx looks at its settings to see what to do anew.
+    sphinx["html_context"]["book_edition"] = site.footer("")
+    if site.address is None:
+        del settings["launch_buttons"], settings["repository"]
+        for button in ("use_repository_button", "use_issues_button"):
+            del settings["html"][button]
+    else:
+        settings["repository"]["url"] = site.address.url
+        settings["html"]["baseurl"] = site.address.site
+        sphinx["ogp_site_url"] = site.address.site
+        sphinx["ogp_image"] = f"{site.address.site}_static/social.png"
+        sphinx["ogp_image_alt"] = settings["title"]
+    SETTINGS.parent.mkdir(parents=True, exist_ok=True)
+    SETTINGS.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
 def stands_on() -> str:
-    """A digest of the pages, the settings and the tools that build them."""
+    """A digest of the pages, the settings, the wheel's code and the tools."""
     files = [path for path in SOURCE.rglob("*") if path.is_file()]
-    files += [ROOT / "_config.yml", ROOT / "_toc.yml"]
+    files += [SETTINGS, CONTENTS]
+    files += (ROOT / "mexutils").rglob("*.py")
     files += [ROOT / "requirements.txt", *(ROOT / "tools").glob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -96,8 +162,9 @@ def is_built_from(key: str) -> bool:
     return BUILT.is_file() and BUILT.read_text() == key
 
 
-def gather() -> None:
+def gather(site: Site | None = None) -> None:
     """Pages, pictures and executed notebooks in one folder for Sphinx."""
+    site = site or this_site()
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(
         BOOK,
@@ -106,14 +173,72 @@ def gather() -> None:
     )
     for page in SOURCE.rglob("*.md"):
         name = page.relative_to(SOURCE).with_suffix("").as_posix()
-        page.write_text(judged(filled(page.read_text(), name)))
+        text = site.filled(page.read_text(), name)
+        page.write_text(judged(filled(text, name)))
+    number = numbers(chapters(), CONTENTS)
     for chapter in chapters():
         note = record(chapter)
-        notebook = with_tables(executed(chapter), chapter, note["seconds"])
+        notebook = executed(chapter)
+        run = run_of(notebook, note)
+        notebook = with_tables(notebook, chapter, note["seconds"])
+        notebook = with_setup(notebook, site)
+        notebook = numbered(notebook, number.get(chapter))
         notebook = with_notice(with_figures_apart(notebook), note)
+        notebook = with_run(notebook, run, site)
         nbformat.write(notebook, SOURCE / f"{chapter}.ipynb")
     (SOURCE / "scoreboard.md").write_text(scoreboard())
     (SOURCE / "stability.md").write_text(stability_page())
+
+
+SETUP_CELL = """\
+try:
+    import mexutils  # noqa: F401
+except ModuleNotFoundError:  # as on Colab: leave its torch and numpy alone
+    from pathlib import Path
+
+    # The wheel of this very edition: beside the notebook, or on its site.
+    near = [p for f in (".", "..") for p in Path(f).glob("mexutils-*.whl")]
+    wheel = {wheel}
+    get_ipython().run_line_magic("pip", f"install -q --no-deps {{wheel}}")"""
+
+
+def with_setup(notebook: NotebookNode, site: Site) -> NotebookNode:
+    """The notebook whose first cell installs the wheel that the site carries.
+
+    The wheel that lies in the zip beside the notebooks comes first.
+    """
+    if site.address is None:
+        wheel = "near[0]  # from the zip of all notebooks"
+    else:
+        wheel = f'near[0] if near else (\n        "{site.wheel_url}"\n    )'
+    for cell in notebook.cells:
+        if is_setup(cell):
+            cell.source = SETUP_CELL.format(wheel=wheel)
+    return notebook
+
+
+def is_setup(cell: NotebookNode) -> bool:
+    """Whether a cell is the hidden one that looks for mexutils."""
+    return cell.cell_type == "code" and cell.source.startswith(
+        "try:\n    import mexutils "
+    )
+
+
+def run_of(notebook: NotebookNode, note: dict) -> str:
+    """A sentence on the run of a chapter."""
+    started = notebook.metadata.get("papermill", {}).get("start_time", "")
+    python = notebook.metadata.get("language_info", {}).get("version", "")
+    return run_in_words(note, started, python)
+
+
+def with_run(notebook: NotebookNode, run: str, site: Site) -> NotebookNode:
+    """The notebook, at its end with when and on what it ran."""
+    words = run
+    if site.address is None:
+        words += f" This page has no Colab button: {NONE}."
+    cell = nbformat.v4.new_markdown_cell(f"---\n\n*{words}*", id="this-run")
+    notebook.cells.append(cell)
+    return notebook
 
 
 def executed(chapter: str) -> NotebookNode:
@@ -137,7 +262,8 @@ def with_figures_apart(notebook: NotebookNode) -> NotebookNode:
     """The notebook with a figure in one cell, what stands beside in others.
 
     A caption belongs to the cell, and MyST-NB puts it under every output. The
-    new cells have no code; `joined` undoes this in what is offered.
+    new cells have a comment for code, since MyST-NB leaves out an empty cell
+    with all that it shows; `joined` undoes this in what is offered.
     """
     notebook.cells = [part for cell in notebook.cells for part in apart(cell)]
     return notebook
@@ -155,15 +281,10 @@ def apart(cell: NotebookNode) -> list[NotebookNode]:
         if not is_picture:
             del part.metadata["mystnb"]
         if parts:
-            part.update(id=f"{cell.id[:50]}-{len(parts)}", source="")
+            part.update(id=f"{cell.id[:50]}-{len(parts)}", source="#")
             part.metadata.update(tags=["remove-input"], goes_on=True)
         parts.append(part)
     return parts
-
-
-def is_a_picture(output: NotebookNode) -> bool:
-    """Whether an output of a cell is a figure."""
-    return any(kind.startswith("image/") for kind in output.get("data", {}))
 
 
 def with_notice(notebook: NotebookNode, note: dict) -> NotebookNode:
@@ -223,37 +344,20 @@ def verdict() -> str:
 
 def scoreboard() -> str:
     """A page with every claim of every chapter, in the order of the book."""
-    page = [
-        "# Scoreboard",
-        "",
-        "Every claim of every chapter, as this run measured it.",
-        "A missed claim is a result: its row is coloured and says NO.",
-        "A run that misses one is not published.",
-        "How far other machines, seeds and victims move the values stands on",
-        "[a page of its own](stability.md), and what they mean for the survey",
-        "[on another](survey.md).",
-        "The value of a paper is printed where it was read in a source.",
-        "",
-        summary({name: claims_of(executed(name)) for name in chapters()}),
-    ]
-    for chapter in chapters():
-        notebook = executed(chapter)
-        title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
-        page += ["", f"## [{title}]({chapter}.ipynb)", ""]
-        if record(chapter)["error"]:
-            page += ["This chapter broke off before the end.", ""]
-        claims = claims_of(notebook)
-        if claims:
-            table = claims_html(claims)
-            page += [f'<div style="overflow-x: auto">{table}</div>']
-    return "\n".join(page) + "\n"
-
-
-def summary(claims: dict[str, list[Claim]]) -> str:
-    """How many claims there are, and how many are missed."""
-    made = [claim for found in claims.values() for claim in found]
-    missed = sum(claim.missed for claim in made)
-    return f"**{len(made)} claims, {missed} missed.**"
+    number = numbers(chapters(), CONTENTS)
+    found = []
+    for name in in_order(chapters(), CONTENTS):
+        notebook, note = executed(name), record(name)
+        found.append(
+            Chapter(
+                name,
+                title_of(notebook, number.get(name)),
+                claims_of(notebook),
+                bool(note["error"]),
+                run_of(notebook, note),
+            )
+        )
+    return board_of(found)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ usage: plain_notebooks.py SITE_SOURCES BIBLIOGRAPHY
 
 import re
 import sys
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -107,11 +108,31 @@ def joined(cells: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def captioned(cell: NotebookNode) -> list[NotebookNode]:
-    """The cell, and the caption of its figure as a cell of text."""
-    figure = cell.metadata.get("mystnb", {}).get("figure", {})
-    if "caption" not in figure:
-        return [cell]
-    return [cell, new_markdown_cell(f"*Figure: {figure['caption']}*")]
+    """The cell, and its figure's caption and description as a cell of text.
+
+    The description goes to the picture as well, for what reads it there.
+    """
+    shown = cell.metadata.get("mystnb", {})
+    caption = shown.get("figure", {}).get("caption", "")
+    words = shown.get("image", {}).get("alt", "")
+    for output in cell.get("outputs", []):
+        for kind in output.get("data", {}):
+            if words and kind.startswith("image/"):
+                output.metadata[kind] = {"alt": words}
+    text = []
+    if caption:
+        named = re.match(r"Figure \d", caption)
+        text.append(f"*{caption}*" if named else f"*Figure: {caption}*")
+    if words:
+        text.append("<details><summary>The figure in words</summary>")
+        text[-1] += f"{escape(words, quote=False)}</details>"
+    return [cell, new_markdown_cell("\n\n".join(text))] if text else [cell]
+
+
+def titled(cell: NotebookNode) -> None:
+    """Name a folded solution by a comment, which Colab shows as its title."""
+    if "hide-cell" in cell.metadata.get("tags", []):
+        cell.source = f"# @title Solution\n{cell.source}"
 
 
 def make_plain(sources: Path, bibliography: Path) -> None:
@@ -123,6 +144,7 @@ def make_plain(sources: Path, bibliography: Path) -> None:
         parts = [captioned(cell) for cell in joined(notebook.cells)]
         notebook.cells = [cell for part in parts for cell in part]
         for number, cell in enumerate(notebook.cells):
+            titled(cell)
             cell.id = f"cell-{number}"  # jupytext draws random ones
             kept = {key: cell.metadata.get(key) for key in ("tags", "mystnb")}
             cell.metadata = {

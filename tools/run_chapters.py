@@ -24,6 +24,7 @@ import nbformat
 import papermill
 from chapter_keys import chapter_key
 from filelock import FileLock
+from machine import about_now
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
@@ -68,7 +69,8 @@ def record(chapter: str) -> dict:
 
     key: what it stood on. text: the digest of the script whose text the
     notebook shows. seconds: how long it ran. error: what a cell raised, or
-    None. missed: the claims that did not hold, in words.
+    None. missed: the claims that did not hold, in words. about: when and on
+    what it ran, as `machine.about_now`; older records have none.
     """
     path = EXECUTED / f"{chapter}.json"
     return json.loads(path.read_text()) if path.is_file() else {}
@@ -156,7 +158,7 @@ def _run_anew(chapter: str, path: Path) -> tuple[NotebookNode, dict]:
     The last run's notebook at `path` stays until the new one is complete: a
     run that is killed leaves the old result.
     """
-    start = time.monotonic()
+    start, about = time.monotonic(), about_now(ROOT)
     part = path.with_name(f"{path.stem}.part.ipynb")
     error = _execute(chapter, part)
     notebook = _read(part)
@@ -164,7 +166,8 @@ def _run_anew(chapter: str, path: Path) -> tuple[NotebookNode, dict]:
     notebook.cells = [c for c in notebook.cells if not _is_notice(c)]
     missed = [c.fault for c in claims_of(notebook) if c.missed]
     seconds = round(time.monotonic() - start, 1)
-    return notebook, {"seconds": seconds, "error": error, "missed": missed}
+    note = {"seconds": seconds, "error": error, "missed": missed}
+    return notebook, note | {"about": about}
 
 
 def _is_notice(cell: NotebookNode) -> bool:

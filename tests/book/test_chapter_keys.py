@@ -257,3 +257,24 @@ def test_a_chapter_has_one_key_in_every_process():
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+SETUP = """# %% tags=["remove-cell"]
+try:
+    import mexutils  # noqa: F401
+except ModuleNotFoundError as error:
+    raise RuntimeError("run make book") from error
+
+"""
+
+
+def test_what_the_first_cell_installs_is_no_part_of_a_run(book):
+    path = book / "part" / "fine.py"
+    path.write_text(SETUP + FINE)
+    before = chapter_key("part/fine"), measurement_key("part/fine")
+    edited(path, "run make book", "install the wheel")
+    assert before == (chapter_key("part/fine"), measurement_key("part/fine"))
+    edited(path, "import mexutils  #", "import mexutils\n    x = 1  #")
+    assert chapter_key("part/fine") == before[0]
+    edited(path, "import mexutils", "import numpy")
+    assert chapter_key("part/fine") != before[0]

@@ -10,7 +10,7 @@ from nbformat.v4 import (
     new_notebook,
     new_output,
 )
-from plain_notebooks import joined, make_plain, reference
+from plain_notebooks import captioned, joined, make_plain, reference
 from pybtex.database import parse_file
 
 BIBLIOGRAPHY = r"""
@@ -24,7 +24,10 @@ BIBLIOGRAPHY = r"""
 @pytest.fixture
 def made(tmp_path):
     (tmp_path / "references.bib").write_text(BIBLIOGRAPHY)
-    caption = {"figure": {"caption": "Errors, after {cite:t}`one`."}}
+    caption = {
+        "figure": {"caption": "Errors, after {cite:t}`one`."},
+        "image": {"alt": "Two lines & a < b."},
+    }
     cells = [
         new_markdown_cell("See {cite:t}`one` and {cite:p}`three`."),
         new_markdown_cell(":::{admonition} Exercise 1\n:class: a\nDo.\n:::"),
@@ -32,7 +35,13 @@ def made(tmp_path):
             ":::{list-table}\n:header-rows: 1\n\n"
             "* - A\n  - B\n* - c\n  - d\n:::"
         ),
-        new_code_cell("draw()", metadata={"mystnb": caption}),
+        new_code_cell(
+            "draw()",
+            metadata={"mystnb": caption},
+            outputs=[
+                new_output("display_data", {"image/png": "cGljdHVyZQ=="})
+            ],
+        ),
         new_code_cell("x = 1", metadata={"tags": ["hide-cell"]}),
         new_code_cell("y = 2", metadata={"tags": ["remove-input"]}),
         new_code_cell("z = 3"),
@@ -58,12 +67,27 @@ def test_a_table_of_lists_becomes_one_of_pipes(made):
     assert made[2].source == "| A | B |\n| --- | --- |\n| c | d |"
 
 
-def test_a_caption_stands_under_its_figure(made):
+def test_caption_and_description_stand_under_their_figure(made):
     assert made[3].source == "draw()"
     assert made[4].source == (
         "*Figure: Errors, after "
-        "[Tram\u00e8r and van der Berg (2016)](https://example.com/a).*"
+        "[Tram\u00e8r and van der Berg (2016)](https://example.com/a).*\n\n"
+        "<details><summary>The figure in words</summary>"
+        "Two lines &amp; a &lt; b.</details>"
     )
+    picture = made[3].outputs[0].metadata["image/png"]
+    assert picture == {"alt": "Two lines & a < b."}
+
+
+def test_a_numbered_caption_keeps_its_number():
+    figure = {"figure": {"caption": "Figure 3.2: Errors."}}
+    cell = new_code_cell("draw()", metadata={"mystnb": figure})
+    assert captioned(cell)[1].source == "*Figure 3.2: Errors.*"
+
+
+def test_a_solution_has_a_title_in_colab(made):
+    assert made[5].source == "# @title Solution\nx = 1"
+    assert made[6].source == "y = 2"
 
 
 def test_a_caption_belongs_to_the_picture_of_its_cell_alone():
@@ -86,7 +110,7 @@ def test_a_caption_belongs_to_the_picture_of_its_cell_alone():
     cells = [new_code_cell("1"), whole]
     parts = build_site.with_figures_apart(new_notebook(cells=cells)).cells
     assert [len(part.outputs) for part in parts] == [0, 1, 1, 2]
-    assert [part.source for part in parts] == ["1", "draw()", "", ""]
+    assert [part.source for part in parts] == ["1", "draw()", "#", "#"]
     assert ["mystnb" in part.metadata for part in parts] == [
         *(False, False, True, False)
     ]

@@ -8,15 +8,21 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import _browser
+import checkout
 import nbformat
+import numbering
 import pytest
 import run_chapters
+import yaml
+from checkout import NONE, commit
 from conftest import ROOT
 
 SITE = ROOT / "_build" / "html"
+SETTINGS = ROOT / "_build" / "config.yml"
 # Noted before any test can set it.
 IN_CI = bool(os.environ.get("CI"))
 CHAPTERS = run_chapters.chapters()
+NUMBERS = numbering.numbers(CHAPTERS, ROOT / "_toc.yml")
 PAGES = re.findall(
     r"^\s*(?:- file|root): (\S+)", (ROOT / "_toc.yml").read_text(), re.M
 )
@@ -163,11 +169,31 @@ def test_a_caption_stands_under_one_figure(chapter):
         return
     page = (SITE / f"{chapter}.html").read_text(encoding="utf-8")
     figures = re.findall(r"<figcaption>.*?</figcaption>", page, re.S)
-    captions = [re.sub(r"<[^>]+>|Fig\. \d+", "", f).strip() for f in figures]
-    assert captions and len(set(captions)) == len(captions)
+    captions = [re.sub(r"<[^>]+>|#", "", f).strip() for f in figures]
+    number = NUMBERS[chapter]
+    for count, caption in enumerate(captions, 1):
+        assert caption.startswith(f"Figure {number}.{count}: "), caption
+    assert captions and "caption-number" not in "".join(figures)
     images = parsed(SITE / f"{chapter}.html").images
     drawn = [image for image in images if "_images/" in image["src"]]
     assert len(captions) <= len(drawn)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_page_shows_every_picture_and_table_of_the_run(chapter):
+    outputs = [
+        output.data
+        for cell in notebook(chapter).cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    page = (SITE / f"{chapter}.html").read_text(encoding="utf-8")
+    images = parsed(SITE / f"{chapter}.html").images
+    drawn = [image for image in images if "_images/" in image["src"]]
+    assert len(drawn) == sum("image/png" in data for data in outputs)
+    made = "".join(data.get("text/html", "") for data in outputs)
+    frame = 'class="dataframe"'
+    assert page.count(frame) == made.count(frame)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -232,17 +258,94 @@ def test_an_offered_notebook_names_no_folder_of_the_machine(chapter):
     assert str(ROOT) not in text
 
 
+def built_for():
+    """`owner/name` that the site was built for; None where it had none."""
+    url = yaml.safe_load(SETTINGS.read_text()).get("repository", {}).get("url")
+    return url and url.removeprefix("https://github.com/")
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_colab_opens_the_notebook_that_the_site_offers(chapter):
-    (address,) = {
+    page = parsed(SITE / f"{chapter}.html")
+    found = {
         link
-        for link in parsed(SITE / f"{chapter}.html").links
+        for link in page.links
         if link.startswith("https://colab.research.google.com/")
     }
-    pattern = (
-        rf".*/github/[\w-]+/[\w-]+/blob/gh-pages/_sources/{chapter}.ipynb"
+    if built_for() is None:
+        assert not found
+        words = re.sub("<[^>]+>", "", page.path.read_text("utf-8"))
+        assert NONE.replace("`", "") in " ".join(words.split())
+        return
+    assert found == {
+        f"https://colab.research.google.com/github/{built_for()}"
+        f"/blob/gh-pages/_sources/{chapter}.ipynb"
+    }
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_first_cell_installs_the_wheel_of_the_site(chapter):
+    setup = next(c for c in notebook(chapter).cells if c.cell_type == "code")
+    addresses = re.findall(r"https?://[^\s\"]+", setup.source)
+    (wheel,) = (SITE / "downloads").glob("mexutils-*.whl")
+    if built_for() is None:
+        assert addresses == []
+    else:
+        (url,) = addresses
+        assert unquote(url).endswith(f"/downloads/{wheel.name}")
+
+
+def test_the_site_is_of_one_address_alone():
+    """Whoever forks it owns every address that installs or opens something."""
+    said = {"GITHUB_REPOSITORY": built_for() or ""}
+    here = " ".join(map(str, checkout.address(ROOT, said) or ())).lower()
+    pattern = r"github\.com/[\w.-]+/[\w.-]+|[\w-]+\.github\.io/[\w.-]*"
+    ours = "/(commit|edit|issues)/|/blob/gh-pages/|git clone|/downloads/"
+    strange = {
+        line.strip()[:200]
+        for path in [*SITE.rglob("*.html"), *SITE.rglob("*.ipynb")]
+        if SITE / "_static" not in path.parents
+        for line in path.read_text("utf-8").splitlines()
+        for match in re.finditer(pattern, line)
+        if re.search(ours, line[max(0, match.start() - 20) : match.end() + 20])
+        and match[0].lower().removeprefix("github.com/") not in here
+    }
+    assert strange == set()
+
+
+# --- what the site says of itself ------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_says_its_commit_and_leads_to_its_source(page):
+    text = (SITE / f"{page}.html").read_text("utf-8")
+    foot = re.search(r'class="extra_footer">(.*?)</div>', text, re.S)[1]
+    if commit(ROOT):
+        assert re.search(r"Commit [0-9a-f]{7} of \d+ \w+ \d{4}", foot)
+    made = ("scoreboard", "stability")
+    if built_for() and page not in made:
+        (link,) = re.findall(r'href="([^"]+/edit/main/[^"]+)"', foot)
+        source = link.partition("/edit/main/")[2]
+        assert (ROOT / source).is_file() and page in source
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_says_when_and_on_what_it_ran(chapter):
+    last = notebook(chapter).cells[-1].source
+    assert re.search(
+        r"This run: \d+ \w+ \d{4}, \d\d:\d\d UTC, [\d,]+ s.*Python 3\.", last
     )
-    assert re.fullmatch(pattern, address)
+    title = notebook(chapter).cells[0].source
+    assert title.startswith(f"# {NUMBERS[chapter]}. ")
+
+
+def test_the_site_carries_what_its_front_page_offers():
+    links = parsed(SITE / "intro.html").links
+    offered = {link for link in links if link.startswith("downloads/")}
+    assert len(offered) >= 4  # that they are there: no link is broken
+    for name in ("404.html", "_static/social.png", "_static/logo.svg"):
+        assert (SITE / name).is_file()
+    assert (SITE / "sitemap.xml").is_file() == bool(built_for())
 
 
 # --- what a reader sees ---------------------------------------------------
@@ -297,3 +400,59 @@ def test_a_page_looks_right_in_chromium(windows, page):
         assert not any(formulas.values()), f"{seen}: {formulas}"
         theme = view.page.evaluate("document.documentElement.dataset.theme")
         assert theme == scheme, seen
+
+
+def shown(page):
+    return page.locator("table.claims tbody tr:visible").count()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_claims_can_be_filtered_by_keyboard(windows, width, scheme):
+    address, views = windows
+    view = views[width, scheme]
+    view.open(f"{address}/scoreboard.html")
+    page = view.page
+    every = shown(page)
+    words = page.get_by_label("Words in the claim")
+    words.focus()
+    page.keyboard.type("relative accuracy")
+    some = shown(page)
+    assert 0 < some < every
+    assert f"{some} of {every} claims shown" in page.text_content("output")
+    for wanted in ("claims-chapter", "claims-verdict", "claims-paper"):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == wanted
+    page.keyboard.press("Space")
+    papers = shown(page)
+    assert papers < some
+    assert "words=relative+accuracy&paper=1" in page.url
+    page.reload()  # a link to what was chosen
+    assert shown(page) == papers
+    page.get_by_role("button", name="Show all").press("Enter")
+    page.wait_for_function(
+        "document.getElementById('claims-words').value === ''"
+    )
+    assert shown(page) == every
+    view.open(f"{address}/scoreboard.html?words=no-such-words")
+    assert shown(page) == 0
+    link = page.locator("table.counts a").last
+    link.press("Enter")
+    assert shown(page) == every
+    chapter = link.get_attribute("href").removeprefix("#")
+    assert page.url.endswith(f"#{chapter}")
+    table = f"document.querySelector('table[data-chapter={chapter}]')"
+    place = f"{table}.getBoundingClientRect().top"
+    page.wait_for_function(f"0 < {place} && {place} < 900")  # in the window
+    wide, room = page.evaluate(WIDTHS)
+    assert wide <= room and view.faults == []
+
+
+def test_a_row_of_claims_is_a_card_on_a_phone(windows):
+    address, views = windows
+    view = views[390, "light"]
+    view.open(f"{address}/scoreboard.html")
+    row = view.page.locator("table.claims tbody tr").first
+    cells = row.locator("td, th").all()
+    boxes = [cell.bounding_box() for cell in cells]
+    assert len({box["x"] for box in boxes}) == 1
+    assert all(b["x"] + b["width"] <= 390 for b in boxes)
