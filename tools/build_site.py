@@ -37,6 +37,7 @@ from run_chapters import (
 )
 from stability import stability_page
 from survey import judged
+from teaching import complete, link_words
 from techniques import filled, minutes
 
 from mexutils.claims import Claim, claims_html
@@ -71,6 +72,7 @@ def main() -> int:
     code = subprocess.run(command).returncode
     if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
+        link_words(SITE)
         print(f"the site is in {SITE.relative_to(ROOT)}/index.html")
     if code == 0:
         BUILT.write_text(key)
@@ -114,6 +116,7 @@ def gather() -> None:
         nbformat.write(notebook, SOURCE / f"{chapter}.ipynb")
     (SOURCE / "scoreboard.md").write_text(scoreboard())
     (SOURCE / "stability.md").write_text(stability_page())
+    complete(SOURCE)
 
 
 def executed(chapter: str) -> NotebookNode:
