@@ -19,6 +19,21 @@ from mexutils.claims import Claim, claims_table, range_in_words
 
 LIST = BOOK / "checklist.yml"
 MARK = "<!-- checklist -->"
+ON_PAPER = """<style>
+@media print {
+  @page { size: A4; margin: 9mm; }
+  article { font-size: 8.5pt; line-height: 1.2; }
+  article small { font-size: 7.5pt; }
+  article p, article ul { margin: 0 0 2pt; }
+  #jb-print-docs-body h1 { font-size: 14pt; margin: 0; }
+  #jb-print-toc { display: none !important; }
+  article h2 { font-size: 9.5pt; margin: 4pt 0 2pt; }
+  article ul.checklist li { margin-bottom: 1.5pt; }
+  .prev-next-footer, .bd-footer-content, .bd-header-article,
+  .bd-footer-article { display: none !important; }
+}
+</style>"""
+"""One page of paper, whatever the screen shows."""
 
 
 class Line(NamedTuple):
@@ -77,6 +92,7 @@ def checklist(found: list[Line], run: Run) -> str:
     names = {t.chapter: t.name for t in techniques()}
     borne = sum(is_borne_out(line, run) for line in found)
     page = [f"**{len(found)} lines, {borne} borne out by this run.**", ""]
+    page += [ON_PAPER, ""]
     for part in dict.fromkeys(line.part for line in found):
         items = [_item(ln, run, names) for ln in found if ln.part == part]
         page += [f"## {part}", "", '<ul class="checklist">', *items]

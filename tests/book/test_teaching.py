@@ -2,6 +2,7 @@
 
 import re
 
+import _browser
 import checklist
 import course
 import frameworks
@@ -394,3 +395,48 @@ def test_the_site_links_its_words():
         used = re.findall(r'notation\.html#(word-[\w-]+)"', html)
         assert used and len(set(used)) == len(used)
         assert set(used) <= anchors
+
+
+# --- what a reader sees -----------------------------------------------------
+
+KINDS = [(w, s) for w in (1280, 390) for s in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """The built site in Chromium, in each width and colour scheme."""
+    site = ROOT / "_build" / "html"
+    if _browser.CHROMIUM is None:
+        pytest.skip("no Chromium found")
+    if not (site / "index.html").is_file():
+        pytest.skip("run make book first")
+    with _browser.serving(site) as address, _browser.views(KINDS) as views:
+        yield address, views
+
+
+def test_the_checklist_is_one_page_of_paper(windows):
+    address, views = windows
+    view = views[KINDS[0]]
+    view.open(f"{address}/practice/checklist.html")
+    paper = view.page.pdf(format="A4", prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page[^s]", paper)) == 1
+
+
+@pytest.mark.parametrize("chapter", run_chapters.chapters())
+def test_slides_look_right_in_chromium(windows, chapter):
+    address, views = windows
+    for (width, scheme), view in views.items():
+        view.open(f"{address}/{slides.address(chapter)}")
+        seen = f"{chapter} at {width} pixels, {scheme}"
+        count = view.page.locator("section").count()
+        for number in range(1, count + 1):
+            shown = view.page.locator("section:visible")
+            assert shown.count() == 1, seen
+            label = shown.first.get_attribute("aria-label")
+            assert label == f"Slide {number} of {count}", seen
+            wide = view.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{seen}, slide {number}: {wide} wide"
+            view.page.keyboard.press("ArrowRight")
+        assert view.faults == [], seen
+        raw = view.page.evaluate("document.querySelector('main').textContent")
+        assert "\\(" not in raw and "\\[" not in raw, seen
