@@ -9,6 +9,7 @@ they stand below each other.
 
 import base64
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import nbformat
 from markdown_it import MarkdownIt
 from nbformat import NotebookNode
 from plain_notebooks import plain
-from pybtex.database import parse_file
+from pybtex.database import Entry, parse_file
 from run_chapters import BOOK, EXECUTED, chapters
 
 FOLDER = "_static/slides"
@@ -196,11 +197,15 @@ def inline(markdown: str) -> str:
     return _rendered(markdown, _MARKDOWN.renderInline)
 
 
+@cache
+def works() -> dict[str, Entry]:
+    """What the book cites."""
+    path = str(BOOK / "references.bib")
+    return parse_file(path, bib_format="bibtex").entries
+
+
 def _rendered(markdown: str, render) -> str:
-    entries = parse_file(
-        str(BOOK / "references.bib"), bib_format="bibtex"
-    ).entries
-    words = re.sub(r"<!--.*?-->", "", plain(markdown, entries), flags=re.S)
+    words = re.sub(r"<!--.*?-->", "", plain(markdown, works()), flags=re.S)
     words = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", words)
     formulas: list[str] = []
 
