@@ -10,6 +10,9 @@
 #             environment variable that holds it) or predict=, then rows=
 #             labels= classes= budget= price= output= seed= folder= (for
 #             what was paid; one for each endpoint), and owned=yes
+# make range  a hidden victim for a class to steal, with keys, a ledger and a
+#             score page: students= or names=FILE, seed= level= budget= price=
+#             folder= host= port=; without students it goes on with the last
 # make victims  train the MNIST victim anew and say how it differs from the
 #             embedded one
 # make wire   install MLServer into .wire, for the chapters, tests and the
@@ -33,7 +36,7 @@ export OMP_NUM_THREADS ?= 1
 
 test_folders := tests/helpers tests/techniques
 
-.PHONY: book test quick stability lint arena audit victims wire \
+.PHONY: book test quick stability lint arena audit range victims wire \
     pdf links lock clean
 
 # A missed claim and a chapter that breaks off are results: the site is built
@@ -73,6 +76,12 @@ audit: .venv/done
 	    $(foreach name,$(asked),$(if $($(name)),-p $(name) '$($(name))')) \
 	    _build/audit.ipynb _build/audit.ipynb
 	cat '$(folder)/summary.txt'
+
+ranged := students names seed level budget price folder host port
+range: folder := _build/range
+range: .venv/done
+	$(bin)/python tools/practice_range.py \
+	    $(foreach name,$(ranged),$(if $($(name)),--$(name) '$($(name))'))
 
 victims: .venv/done
 	$(bin)/python tools/make_victims.py

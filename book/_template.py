@@ -189,7 +189,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Ask the same rows of an API that answers labels.
 # What changes?

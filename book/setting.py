@@ -634,7 +634,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Two of the ten classes are confused more often than others.
 # Which error does the victim make most often?
@@ -647,7 +647,7 @@ truth, guess = np.unravel_index(confusion.argmax(), confusion.shape)
 print(f"{confusion.max()} times a {truth} is taken for a {guess}")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # An owner answers with labels only, at the same price.
 # How many bits can 1,000 answers carry at most, and how many classifiers of

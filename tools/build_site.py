@@ -50,6 +50,7 @@ from scoreboard import scoreboard as board_of
 from site_pages import Site, run_in_words
 from stability import stability_page
 from survey import judged
+from teaching import complete, link_words
 from techniques import filled, minutes
 
 CONTENTS = ROOT / "_toc.yml"
@@ -92,6 +93,7 @@ def main() -> int:
     code = subprocess.run(command, env=with_tools()).returncode
     if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
+        link_words(SITE)
         wheel = build_wheel(ROOT, site.commit, ROOT / "_build" / "wheel")
         add_downloads(SITE, site, wheel, ROOT)
         if options.pdf:
@@ -188,6 +190,7 @@ def gather(site: Site | None = None) -> None:
         nbformat.write(notebook, SOURCE / f"{chapter}.ipynb")
     (SOURCE / "scoreboard.md").write_text(scoreboard())
     (SOURCE / "stability.md").write_text(stability_page())
+    complete(SOURCE)
 
 
 SETUP_CELL = """\

@@ -1312,7 +1312,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Answers teach little where they are all the same.
 # How diverse are the answers to each query set?
@@ -1325,7 +1325,7 @@ for name, pictures in query_sets.items():
     print(f"{name}: {-(mean * np.log2(mean)).sum():.2f} of 3.32 bits")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # The mean of three rewards makes steps a third as long as their sum would.
 # What does the tree do with `rate=3`?

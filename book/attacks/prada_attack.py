@@ -1467,7 +1467,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # How far from their seeds do the queries get?
 # Print the mean change of a pixel, against the seed that a query descends
@@ -1476,13 +1476,13 @@ claims.check()
 # 100.
 # :::
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # How often does a child get another label than its parent?
 # Compare the first round with the last.
 # :::
 #
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (short)
 # :class: attention
 # With which budgets is every round a full doubling of 100 seeds?
 # How many trainings does a budget of 102,400 take, and how many with a

@@ -1353,7 +1353,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # Why can Naive Bayes fail to be the best copy of Naive Bayes?
 # Train it on the true topics of the pool instead of the victim's labels,
@@ -1375,7 +1375,7 @@ for name, labels in lessons.items():
 # The victim's labels move every story near the boundary to one side, and
 # that changes the estimates.
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # Ship is a topic of one story in forty-five.
 # Copy a deep filter for it with an SVM, 1,000 labels, threshold at one half.
@@ -1391,7 +1391,7 @@ for way, share in ways.items():
     print(f"{way}: d = {scored['d']:.1%}, d2 = {d2}")
 
 # %% [markdown]
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (medium)
 # :class: attention
 # What if the validation rows, too, were those that the substitute is unsure
 # about?

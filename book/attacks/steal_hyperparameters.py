@@ -1585,7 +1585,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise: a better kernel ridge
+# :::{admonition} Exercise: a better kernel ridge (medium)
 # :class: attention
 # For kernel ridge regression $g + \lambda a = 0$ reads
 # $-2 K (y - K \alpha) + 2 \lambda K \alpha = 0$.
@@ -1593,7 +1593,7 @@ claims.check()
 # :::
 
 # %% [markdown]
-# :::{admonition} Exercise: who penalises the bias?
+# :::{admonition} Exercise: who penalises the bias? (medium)
 # :class: attention
 # An attacker gets `coef_` and `intercept_` of a logistic regression, and does
 # not know whether `lbfgs` or `liblinear` trained it.

@@ -1457,26 +1457,26 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # Noise averages out because it is drawn anew for each answer.
 # Draw one exponential delay for each network and keep it: what do 100 queries
 # tell, by all features and by the lower decile alone?
 # :::
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # Low quantiles peel off noise that starts at zero.
 # Compare it with gamma noise of shape 4 and the same mean, by the lower
 # decile and by the mean.
 # :::
 #
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (short)
 # :class: attention
 # Which of minimum, lower quartile and mean needs the fewest queries?
 # :::
 #
-# :::{admonition} Exercise 4
+# :::{admonition} Exercise 4 (short)
 # :class: attention
 # Does the clock care what is asked?
 # Time one victim with digits, with uniform noise and with zeros, each twice.

@@ -1220,7 +1220,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise: better questions
+# :::{admonition} Exercise: better questions (medium)
 # :class: attention
 # Random rows are enough, but are they the best?
 # Choose $d + 1$ rows yourself for the two-class model, so that the solve is
@@ -1238,7 +1238,7 @@ print(
 )
 
 # %% [markdown]
-# :::{admonition} Exercise: nearer to the bound
+# :::{admonition} Exercise: nearer to the bound (short)
 # :class: attention
 # The one-vs-rest model has 650 unknowns, and 73 answers are as many equations.
 # How many of three query sets of 73, 80 and 90 rows give it exactly?

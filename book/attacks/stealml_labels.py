@@ -836,7 +836,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise: saturated answers
+# :::{admonition} Exercise: saturated answers (long)
 # :class: attention
 # Multiply the parameters of a logistic regression by 100, and most of its
 # probabilities are exactly 0 or 1, so that equations are lost.
@@ -860,7 +860,7 @@ off = STEALML.relative_error(STEALML.solve_binary(api, close), sharp)
 print(f"{api.ledger.queries} queries, error {off:.0e}")
 
 # %% [markdown]
-# :::{admonition} Exercise: a boundary that is no plane
+# :::{admonition} Exercise: a boundary that is no plane (medium)
 # :class: attention
 # `retrain_adaptive` takes any learner.
 # Steal a support vector machine with a Gaussian kernel on the two moons of

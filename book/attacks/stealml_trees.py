@@ -1044,7 +1044,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise: the price of precision
+# :::{admonition} Exercise: the price of precision (short)
 # :class: attention
 # What does each further digit of the thresholds cost?
 # Steal the iris tree top-down with precisions from 0.1 to a millionth, and
@@ -1062,7 +1062,7 @@ expected = np.log2(10) * (iris.get_n_leaves() - 1)
 print(f"a digit costs {each:.1f} queries, {expected:.1f} expected")
 
 # %% [markdown]
-# :::{admonition} Exercise: the ordinary door
+# :::{admonition} Exercise: the ordinary door (medium)
 # :class: attention
 # Sell the iris tree as it is, by `PredictionAPI(iris.predict_proba)`: its
 # leaves are pure, and each says 1.

@@ -1055,7 +1055,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Which attackers are the best against the most defenses?
 # :::
@@ -1066,7 +1066,7 @@ for kind, part in kinds.items():
     print(kind, pd.Series(best).value_counts().to_string(), sep="\n")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (long)
 # :class: attention
 # Is it worth anything to keep the reverse sigmoid's parameters secret?
 # Let one attacker know them, one guess half the strength, one [read them off

@@ -1387,7 +1387,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # An attack reaches 90 % with 1,000 queries and 96 % with 4,000.
 # With how many does it reach 93 %, on the logarithmic axis and on a plain
@@ -1400,7 +1400,7 @@ plain = np.interp(93, [90, 96], [1000, 4000])
 print(f"{on_log:,.0f} on the logarithmic axis, {plain:,.0f} on a plain one")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # PRADA's attacker starts with a hundred natural digits.
 # What are they worth to KnockoffNets?

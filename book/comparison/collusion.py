@@ -996,7 +996,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # An owner gives each client a MAD surrogate of its own, and two clients
 # compare their answers to one letter.
@@ -1015,7 +1015,7 @@ print(f"labels differ: {1 - metrics.fidelity(one, other):.1%}")
 # With one surrogate nothing differs, and nothing is learned.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # PRADA's detector tests an account after more than a hundred distances.
 # What is the smallest number of accounts with which the queries of its attack

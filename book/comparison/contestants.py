@@ -1700,7 +1700,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise
+# :::{admonition} Exercise (long)
 # :class: attention
 # Add a defense: every probability is raised to a power below 1 and rescaled,
 # by as much as the distance allows.

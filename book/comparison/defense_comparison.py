@@ -1258,7 +1258,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # The table's best attacker is chosen by its mean over the same seeds that it
 # is
@@ -1278,7 +1278,7 @@ for name, (_, _, attackers) in contests.items():
     print(f"{name}: {chosen:.1f} as chosen, {np.mean(fair):.1f} left out")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # A monitor that costs its owner nothing but time still answers everybody until
 # its alarm.

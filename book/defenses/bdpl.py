@@ -2069,14 +2069,14 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # An owner returns probabilities, and swaps the two entries where BDPL would
 # lie.
 # Steal the model exactly with $d + 1$ queries.
 # :::
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # Without memory, how many repeats make a majority that is right with
 # probability 0.99, for a budget of 0.1 and for one of 0.01?

@@ -1235,7 +1235,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # With shape 1 the formula is a straight line.
 # What does the owner answer at strength 1, and what is the strongest
@@ -1253,7 +1253,7 @@ print(((line * total - 0.45) / 0.1).round(6))
 # At strength 1 everything is answered evenly and nothing is left to copy.
 # Below that the line is undone by a subtraction and a division, exactly.
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # The owner draws another strength, from 0.5 to 1, for every answer.
 # What does a table bring back whose entries draw theirs too?
@@ -1274,7 +1274,7 @@ print(f"L1 from the truth: {distance(truth[some], said):.2f}, after the table")
 print(f"{distance(truth[some], back):.2f}")
 
 # %% [markdown]
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (medium)
 # :class: attention
 # Keyed noise answers a repeated picture the same way.
 # Shift the picture by a thousandth of its range each time, and average: how

@@ -1865,14 +1865,14 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Does it harm the attacker to repeat queries, or the owner?
 # Send 100 rows of the clients' quarter of breast cancer three times and
 # compare all readings with those after the first time.
 # :::
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (long)
 # :class: attention
 # Replace the product in the coverage by the mean of the sides.
 # What does a client with its own rows reach then, as they are and with the

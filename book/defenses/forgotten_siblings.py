@@ -1768,7 +1768,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # The false probability accepts a share of 0.005 of the density at each end of
 # each side.
@@ -1789,7 +1789,7 @@ for name in TABLES:
 # the few training rows of its leaf; new rows of the same kind fit it less.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (long)
 # :class: attention
 # The score averages over all leaves, so a thief who wants a few leaves of a
 # large tree is never noticed.

@@ -1829,20 +1829,20 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # The thresholds $T_j$ never fall.
 # Can an attacker freeze the growing sets by a few pictures whose ink is a
 # thousand times too bright, and attack afterwards?
 # :::
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # Use the p-value of the test at 5 % in place of $W < \delta$.
 # How many benign clients are accused by the end of their 500 queries?
 # :::
 #
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (long)
 # :class: attention
 # Let the bet forget: start it anew after every 100 queries.
 # What becomes of Ville's bound, and of the share of false alarms?

@@ -1657,7 +1657,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Recovery takes $\epsilon$ as known.
 # Read it off the answers of one seed.
@@ -1670,7 +1670,7 @@ values, counts = np.unique(second.round(3), return_counts=True)
 print("ε is about", 2 * values[counts.argmax()])
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # The owner rounds the poisoned answers.
 # How many labels does the attacker without the surrogate still recover?
@@ -1684,7 +1684,7 @@ for decimals in (3, 2, 1):
     print(f"decimals {decimals}: {share:.1%} of the labels")
 
 # %% [markdown]
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (medium)
 # :class: attention
 # MAD picks the corner before it walks.
 # How much larger does $H$ become if the corner is picked by where the walk

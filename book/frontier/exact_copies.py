@@ -1685,7 +1685,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # An owner adds a linear term to its network, $z(x) + M x$, so that the signs
 # of its neurons cannot be read off the linear part any more.
@@ -1705,7 +1705,7 @@ print(f"complete: {theft.complete}, orientations off 1 by {off:.1f}")
 # is no plain network.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # The examination from labels asks 40 fresh boundary points.
 # How likely does it miss a neuron that matters for one boundary point in a

@@ -1085,7 +1085,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # An API lists one token with its log-probability, and takes a bias $B$.
 # There is no room for a reference.
@@ -1102,7 +1102,7 @@ print(f"{lp:.10f}, in truth {_log_softmax(z[None])[0, i]:.10f}")
 # p' = e^B p / (e^B p + 1 - p), solved for p.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # The likeliest token alone, and the image known: how exact is a vector that
 # is completed from 128 halvings to $10^{-3}$?

@@ -1384,7 +1384,7 @@ claims.check()
 #
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # Redirection was kept just below $\epsilon = 1$.
 # How many labels of test digits change at 1, and why?
@@ -1398,7 +1398,7 @@ for distance in (0.9, REDIRECT, 1.0):
 # At 1 half of all mass moves, and the class that gets it leads.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # Misinformation refused one in a hundred digits.
 # How many letters are still refused at one in a thousand?

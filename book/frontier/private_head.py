@@ -1152,7 +1152,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # Where features have fewer directions than $d + 1$, fewer queries might do.
 # With how many is the copy exact, and what does one less cost?
@@ -1169,7 +1169,7 @@ for n in (rank, rank - 1):
 # As many as there are directions; d + 1 is the most that can be needed.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # An owner computes in float32.
 # What does the examination say, and is the copy worse for it?

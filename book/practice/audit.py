@@ -1466,7 +1466,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise
+# :::{admonition} Exercise (short)
 # :class: attention
 # The owner of the wine model rounds to two decimals.
 # What does the audit report now?

@@ -1200,7 +1200,7 @@ running.close()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # A float32 has 24 bits of precision.
 # How many digits must JSON write so that one is read back as the same number,
@@ -1215,7 +1215,7 @@ print(as_json(to_tensor("x", np.array([number]))).decode())
 # nothing is rounded twice, whatever the server reads it as.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # An owner quantises response times to ticks of 5 ms at the gateway.
 # By the times that were measured here, how many layers does a tick hide, and
