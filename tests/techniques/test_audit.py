@@ -1,6 +1,7 @@
 """The audit: what it finds, what it refuses, and that it pays once."""
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -28,6 +29,7 @@ from mexutils import BudgetExceeded, PredictionAPI, load_chapter
 from mexutils.runs import proportion_interval
 from mexutils.wire import AnswerLost, RemoteError, serve
 from mexutils.wire import target as wire
+from mexutils.wire.mlserver import environment, mlserver
 
 chapter = load_chapter("practice/audit")
 ATTACKS = chapter.ATTACKS
@@ -304,6 +306,48 @@ def test_an_audit_goes_on_where_it_was_broken_off(error, sell, tmp_path):
     assert chapter.audit(**asked).sent == report.sent and not third.rows
 
 
+KILLED = """
+import os, signal
+import numpy as np
+
+def it(x):
+    with open("calls", "a") as calls:
+        n = len(open("calls").readlines())
+        calls.write("call\\n")
+    if n == LAST:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open("rows", "a") as rows:
+        rows.writelines(f"{row.tobytes().hex()}\\n" for row in x)
+    p = 1 / (1 + np.exp(-x @ [1.0, 0.1, 3.0, -1.0]))
+    return np.column_stack([1 - p, p])
+"""
+
+
+@pytest.mark.slow
+def test_an_audit_that_is_killed_goes_on_and_pays_once(sell, tmp_path):
+    asked = sell(None) | {"predict": "killed.py:it", "folder": "out"}
+    code = "from mexutils import load_chapter as load\n"
+    code += f"print(load('practice/audit').audit(**{asked!r}).sent)"
+    here = str(ROOT)
+    for last in (3, 5, -1):
+        text = KILLED.replace("LAST", str(last))
+        (tmp_path / "killed.py").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": here},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (-9 if last > 0 else 0), done.stderr
+    rows = (tmp_path / "rows").read_text().splitlines()
+    assert (
+        len(rows) - len(set(rows)) <= chapter.AGAIN
+    )  # asked again on purpose
+    # Two calls were broken off, and count as sent, whoever kept their rows.
+    assert len(rows) < int(done.stdout) <= 300
+
+
 @pytest.mark.slow
 def test_no_row_beyond_the_budget_and_only_five_twice(sell):
     ask = Counting(linear(words=False).predict_proba)
@@ -404,6 +448,26 @@ def test_a_server_is_asked_for_what_it_does_not_offer():
         report = chapter.audited(shop, ROWS, None, 1.5, 0)
         assert report.facts.kind == kind
         assert ("predict_proba" in report.who) == (kind != "labels")
+
+
+@pytest.mark.slow
+def test_mlserver_is_audited_by_what_it_gives_to_whoever_asks(sell):
+    """It answers labels, and probabilities to who asks for them by name."""
+    if not (environment() / "bin" / "mlserver").exists():
+        pytest.skip("MLServer is not installed: run make wire")
+    model = linear()
+    asked = sell(None, y=KIND) | {"predict": "", "model": "kinds"}
+    with mlserver({"kinds": model}) as url:
+        names = ",".join(model.classes_)
+        report = chapter.audit(**asked, url=url, classes=names)
+        again = chapter.audit(**asked, url=url, classes=names)
+    assert report.facts.kind == "probabilities" and report.facts.classes == 3
+    assert "asked for predict_proba" in report.who
+    assert report.best["exact"] and report.best["attack"] == "equation solving"
+    own = np.mean(model.predict(ROWS) == KIND)
+    assert report.best["accuracy"] == pytest.approx(own, abs=0.2)
+    assert again.sent == report.sent <= 300
+    assert again.summary == report.summary
 
 
 # --- the parts -------------------------------------------------------------
