@@ -234,6 +234,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(
                 f"{chosen.model} is sold at http://{host}:{port}", flush=True
             )
+            if ledger is not None:
+                print(
+                    f"{ledger.path} has {ledger.queries:,} rows of "
+                    f"{len(ledger.accounts)} clients and {len(ledger.alarms)} "
+                    "alarms",
+                    flush=True,
+                )
             # The server stops gracefully at a signal, then sends it again.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             server_of(app).run([door])

@@ -22,7 +22,7 @@ from torch import nn
 
 from mexutils import training
 from mexutils.api import BudgetExceeded, ClientBlocked, checked_rows
-from mexutils.wire.client import RemoteAPI, RemoteError
+from mexutils.wire.client import AnswerLost, RemoteAPI, RemoteError
 from mexutils.wire.rows import read_rows
 
 __all__ = [
@@ -327,6 +327,12 @@ def send(endpoint, keys, rows):
         billed &= not isinstance(error, BudgetExceeded | ClientBlocked)
         if not billed or "nothing was" in str(error):
             note(endpoint.db, "sent", before)
+        if isinstance(error, AnswerLost):
+            words = str(error).partition("; pay_again")[0]
+            raise AnswerLost(
+                f"{words}, and count as sent: run the audit again to go on, "
+                "with a longer timeout= where the server is slow"
+            ) from error
         raise
     with endpoint.db as db:
         pairs = zip(keys, map(json.dumps, answers), strict=True)
@@ -471,7 +477,7 @@ def try_by_name(endpoint, row):
     )
     try:
         endpoint.query(row)
-    except (ValueError, RemoteError):
+    except (ValueError, LookupError, RemoteError):
         note(endpoint.db, "output", "default")
         endpoint.target = target
 

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 import tomllib
 import warnings
 from types import SimpleNamespace
@@ -448,6 +449,33 @@ def test_a_server_is_asked_for_what_it_does_not_offer():
         report = chapter.audited(shop, ROWS, None, 1.5, 0)
         assert report.facts.kind == kind
         assert ("predict_proba" in report.who) == (kind != "labels")
+
+
+def test_a_server_that_is_too_slow_is_given_more_time(sell):
+    def slow(x):
+        time.sleep(0.4 if len(x) > 1 else 0)
+        return linear().predict_proba(x)
+
+    api = PredictionAPI(slow, classes=sorted(WORDS), try_out=False)
+    asked = sell(None, y=KIND) | {"predict": "", "budget": 45}
+    with serve(api, {"k": "ann"}) as url, pytest.MonkeyPatch.context() as put:
+        put.setenv("THEIR_KEY", "k")
+        asked |= {"url": url, "key": "THEIR_KEY"}
+        with pytest.raises(ValueError, match="timeout must be seconds"):
+            chapter.audit(**asked, timeout=0)
+        with pytest.raises(AnswerLost, match="again to go on.*timeout=") as e:
+            chapter.audit(**asked, timeout=0.2)
+    assert "pay_again" not in str(e.value)
+
+
+def test_a_server_that_knows_no_other_output_is_asked_as_it_is():
+    def lost(x):
+        raise LookupError("no such output (404)")
+
+    target = wire.Target(bare([1]), "m", hidden=lost)
+    shop = wire.Endpoint(target, ":memory:", 10)
+    wire.try_by_name(shop, ROWS[:1])
+    assert shop.target is target and shop.sent == 0
 
 
 @pytest.mark.slow
