@@ -355,9 +355,11 @@ def _check_columns(endpoint, answers):
 def read(endpoint, answers):
     """Kept answers as an array: shares (n, c), or places (n,)."""
     c = noted(endpoint.db, "columns")
+    widths = (len(answer) for answer in answers if isinstance(answer, list))
+    c = next(widths, None) if c is None else int(c)
     if c is None or endpoint.flat:
         return np.array([_place(endpoint, answer) for answer in answers])
-    return np.array([_shares(answer, int(c)) for answer in answers])
+    return np.array([_shares(answer, c) for answer in answers])
 
 
 def _shares(answer, c):

@@ -950,6 +950,14 @@ def test_shares_after_labels_alone_are_read_as_labels():
         shop.query(ROWS[3:4])
 
 
+def test_answers_that_were_kept_without_a_number_of_columns_are_shares():
+    shop = wire.Endpoint(wire.Target(bare(P), "f"), ":memory:", 9)
+    shop.query(ROWS[:9])
+    with shop.db as db:
+        db.execute("DELETE FROM about WHERE name = 'columns'")
+    assert np.array_equal(shop.query(ROWS[:9]), P)
+
+
 def test_places_among_named_classes_are_those_classes():
     target = wire.Target(bare(NINE), "f", classes=list(WORDS))
     shop = wire.Endpoint(target, ":memory:", 9)
