@@ -8,8 +8,8 @@
 #             _build/arena.ipynb
 # make audit  a report on an endpoint, into _build/audit: url= model= key= (the
 #             environment variable that holds it) or predict=, then rows=
-#             labels= classes= budget= price= output= seed= folder= (for
-#             what was paid; one for each endpoint), and owned=yes
+#             labels= classes= budget= price= output= timeout= seed= folder=
+#             (for what was paid; one for each endpoint), and owned=yes
 # make range  a hidden victim for a class to steal, with keys, a ledger and a
 #             score page: students= or names=FILE, seed= level= budget= price=
 #             folder= host= port=; without students it goes on with the last
@@ -65,15 +65,16 @@ arena: .venv/done
 	$(bin)/python -m papermill -k python3 --cwd book/comparison \
 	    -f $(parameters) _build/arena.ipynb _build/arena.ipynb
 
-asked := url model key output predict rows labels classes budget price \
-    owned seed
+asked := url model key output predict rows labels classes owned
+numbers := budget price timeout seed
 folder ?= _build/audit
 audit: .venv/done
 	mkdir -p _build
 	$(bin)/jupytext -q --to ipynb -o _build/audit.ipynb \
 	    book/practice/audit.py
-	$(bin)/python -m papermill -k python3 -p folder '$(folder)' \
-	    $(foreach name,$(asked),$(if $($(name)),-p $(name) '$($(name))')) \
+	$(bin)/python -m papermill -k python3 -r folder '$(folder)' \
+	    $(foreach name,$(asked),$(if $($(name)),-r $(name) '$($(name))')) \
+	    $(foreach name,$(numbers),$(if $($(name)),-p $(name) '$($(name))')) \
 	    _build/audit.ipynb _build/audit.ipynb
 	cat '$(folder)/summary.txt'
 

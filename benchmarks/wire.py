@@ -256,8 +256,16 @@ def killed(asked=1_000_000, budget=900_000, kills=10, batch=100):
             f"budget and {sum(isinstance(e, ClientBlocked) for e in refused)}"
             f" blocked; {time.perf_counter() - start:.0f} s"
         )
+        alarms = list(ledger.alarms)
         ledger.close()
         assert sum(answered) <= ledger.queries <= budget
+        # What was billed and not answered was on its way at one of the kills.
+        on_its_way = kills * CLIENTS * batch
+        assert ledger.queries - sum(answered) <= on_its_way
+        assert seen >= ledger.queries
+        assert alarms == ["client 7"]
+        assert isinstance(refused[7], ClientBlocked)
+        assert answered[7] <= 2 * batch
 
 
 if __name__ == "__main__":

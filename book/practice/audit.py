@@ -94,6 +94,7 @@ model = "model"  # its name there
 key = ""  # environment variable that holds the key
 output = ""  # to ask for by name, as predict_proba
 predict = ""  # package.module:name or file.py:name, in place of a url
+timeout = 30.0  # seconds that a server may take for a call of 100 rows
 rows = ""  # CSV, Parquet or NPY: rows like those that customers send
 labels = ""  # their true classes: a column, or an NPY file; may be left out
 classes = ""  # names of the classes in the model's order: no,yes
@@ -112,7 +113,7 @@ chapter = load_chapter("practice/audit")
 asked = {"url": url, "model": model, "key": key, "output": output}
 asked |= {"predict": predict, "rows": rows, "labels": labels}
 asked |= {"classes": classes, "budget": budget, "price": price}
-asked |= {"owned": owned, "seed": seed}
+asked |= {"owned": owned, "timeout": timeout, "seed": seed}
 place = folder or tempfile.mkdtemp()
 report = chapter.audit(**asked, folder=place)
 chapter.listed(report.summary)
@@ -184,12 +185,12 @@ def wine_api(seed):
 
 # %%
 @contextmanager
-def connected(url, model, key, output, predict, seed):
+def connected(url, model, key, output, predict, timeout, seed):
     """The target, while it can be asked; errors come before any bill."""
     if predict:
         yield wire.imported(predict)
     elif url:
-        yield wire.remote(url, model, wire.key_of(key), output)
+        yield wire.remote(url, model, wire.key_of(key), output, timeout)
     else:
         with serve(wine_api(seed)[0], {"k-audit": "audit"}) as found:
             here = wire.remote(found, "model", "k-audit", "")
@@ -523,10 +524,10 @@ class Thief:
     """What an attack asks, in [-1, 1], within its share of the budget.
 
     `sent` and `heard` are rows (n, d), as they were really asked, and their
-    answers.
+    answers; `ended` is "finished", or the words of what broke the attack off.
     """
 
-    input_shape = classes = None
+    input_shape, classes, ended = None, None, "finished"
 
     def __init__(self, endpoint, units, share, returns="probabilities"):
         self.endpoint, self.units, self.share = endpoint, units, share
@@ -800,7 +801,7 @@ def theft(name, thief, pool, judge, facts, seed):
         raise
     except (ValueError, RuntimeError) as error:
         ended = str(error)
-    n, c = len(thief.sent), facts.classes
+    thief.ended, n, c = ended, len(thief.sent), facts.classes
     points = [n] if copy else [n // 4, n // 2, n]
     x, heard = np.array(thief.sent), np.array(thief.heard)
     for m in points if copy or n >= SMALLEST else []:
@@ -849,6 +850,8 @@ def thefts(endpoint, units, pool, judge, facts, left, seed):
             if not more:
                 n = len(thief.sent)
                 reasons[name] = f"{n} rows solve nothing, and teach too little"
+                if thief.ended != "finished":
+                    reasons[name] += f": {thief.ended}"
             rows, left = rows + more, left - len(thief.sent)
     return rows, thieves, {n: why for n, why in reasons.items() if why}
 
@@ -1188,8 +1191,12 @@ def audited(endpoint, x, y, price, seed):
     n = min(len(x) // 2, max(JUDGES, budget // 4), 500)
     ours, units = x[order[:n]], Units(x)
     wire.try_by_name(endpoint, ours[:1])
-    truth = wire.true_places(endpoint, endpoint.query(ours[:1]), y)
+    first = endpoint.query(ours[:1])
+    truth = wire.true_places(endpoint, first, y)
     own, again = endpoint.query(ours), endpoint.query(ours[:AGAIN], turn=1)
+    endpoint.flat = own.ndim == 1
+    if own.ndim > first.ndim:  # the first share was 0 or 1
+        truth = wire.true_places(endpoint, own, y)
     truth = truth if truth is None else truth[order[:n]]
     judge = Judge(units.into(ours), own, truth)
     facts = inspect(own, again, len(endpoint.classes))
@@ -1229,7 +1236,7 @@ def replays(kept, judge, facts, thieves, seed):
     streams = {
         key: np.array(thieves[name].sent)
         for key, name in asked.items()
-        if name in thieves
+        if name in thieves and len(thieves[name].sent) >= SMALLEST
     }
     for name, guard in CONTEST.GUARDS.items():
         if guard.watches:
@@ -1266,6 +1273,7 @@ def audit(
     price=1.50,
     owned="",
     folder="",
+    timeout=30.0,
     seed=0,
 ):
     """Audit an endpoint: the `Report`, which is also written to the folder.
@@ -1294,8 +1302,10 @@ def audit(
             f"{SMALLEST}, so give {least} or more; nothing was sent"
         )
     price = checks.share("price", price, 0, 1e6)
+    seed = checks.whole("seed", seed, least=0)
     x, y = wire.read_rows(rows, labels) if theirs else wine_api(seed)[1:]
-    with connected(url, model, key, output, predict, seed) as target:
+    how = model, key, output, predict, timeout, seed
+    with connected(url, *how) as target:
         if classes:
             names = classes.split(",") if isinstance(classes, str) else classes
             target = target._replace(classes=list(names))

@@ -49,6 +49,10 @@ def made(text: str):
         found = getattr(load(place), name)
     except (ImportError, FileNotFoundError, AttributeError) as error:
         raise ValueError(f"{target} is not there: {error}") from error
+    except Exception as error:  # of the owner's module
+        raise ValueError(
+            f"{target} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     if not settings and not inspect.isclass(found):
         return found
     try:
@@ -73,8 +77,44 @@ def made(text: str):
         ) from error
 
 
+def _guards(texts: list[str], method: str) -> list:
+    """What the texts name, each of which must have that method."""
+    guards = [made(text) for text in texts]
+    for text, guard in zip(texts, guards, strict=True):
+        if not callable(getattr(guard, method, None)):
+            raise ValueError(
+                f"{text} has no {method}(...): is it a defense, which changes "
+                "answers, or a monitor, which watches them?"
+            )
+    return guards
+
+
 def _shape(text: str) -> tuple[int, ...]:
-    return tuple(int(side) for side in text.split(","))
+    try:
+        return tuple(int(side) for side in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shape of a row: write 30, or 1,28,28"
+        ) from None
+
+
+def _names(text: str):
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no list of names in JSON: write \'["no", '
+            '"yes"]\', in single quotes for the shell'
+        ) from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port: write one from 1 to 65535, or 0 for any "
+            "that is free"
+        )
+    return int(text)
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -96,7 +136,7 @@ def _arguments() -> argparse.ArgumentParser:
     add("--keys", required=True, help='TOML of lines "KEY" = "client"')
     add("--input-shape", type=_shape, help="of one row: 30, or 1,28,28")
     add("--returns", default="probabilities", help="or label, or top-3")
-    add("--classes", type=json.loads, help="names of the columns, as JSON")
+    add("--classes", type=_names, help="names of the columns, as JSON")
     add("--decimals", type=int)
     add("--budget", type=int, help="rows, of all clients together")
     add("--price", type=float, default=1.50, help="dollars for 1,000 rows")
@@ -106,19 +146,27 @@ def _arguments() -> argparse.ArgumentParser:
     add("--ledger", help="SQLite file; left out, the books are in memory")
     add("--sync", action="store_true", help="wait for the disk at each call")
     add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8000)
+    add("--port", type=_port, default=8000)
     return parser
 
 
 def _keys(path: str) -> dict[str, str]:
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+            keys = tomllib.load(file)
+    except (OSError, ValueError) as error:  # no TOML, or no UTF-8
         raise ValueError(
             f"the keys cannot be read from {path} ({error}): write a line "
             '"KEY" = "client" for each key'
         ) from error
+    if not keys or not all(isinstance(name, str) for name in keys.values()):
+        # Not shown, since what TOML takes for a table holds parts of keys.
+        raise ValueError(
+            f'{path} must hold a line "KEY" = "client" for each key, one '
+            "at least, with quotes on both sides (a dot in a key without "
+            "quotes makes a table of it) and without [sections]"
+        )
+    return keys
 
 
 def _sold(chosen: argparse.Namespace, ledger: Ledger | None) -> PredictionAPI:
@@ -137,6 +185,12 @@ def _sold(chosen: argparse.Namespace, ledger: Ledger | None) -> PredictionAPI:
         timeout=chosen.timeout,
         key=key,
     )
+    billed = 0 if ledger is None else ledger.queries
+    if chosen.budget is not None and chosen.budget < billed:
+        raise ValueError(
+            f"--budget {chosen.budget} is less than the {billed} rows that "
+            f"{chosen.ledger} has billed: nothing could be sold; give more"
+        )
     shape = chosen.input_shape
     if shape is None:
         try:
@@ -156,8 +210,8 @@ def _sold(chosen: argparse.Namespace, ledger: Ledger | None) -> PredictionAPI:
         returns=chosen.returns,
         classes=chosen.classes,
         decimals=chosen.decimals,
-        defenses=[made(text) for text in chosen.defense],
-        monitors=[made(text) for text in chosen.monitor],
+        defenses=_guards(chosen.defense, "__call__"),
+        monitors=_guards(chosen.monitor, "observe"),
         on_alarm=chosen.on_alarm,
         budget=chosen.budget,
         price_per_1000=chosen.price,
@@ -180,6 +234,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(
                 f"{chosen.model} is sold at http://{host}:{port}", flush=True
             )
+            if ledger is not None:
+                print(
+                    f"{ledger.path} has {ledger.queries:,} rows of "
+                    f"{len(ledger.accounts)} clients and {len(ledger.alarms)} "
+                    "alarms",
+                    flush=True,
+                )
             # The server stops gracefully at a signal, then sends it again.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             server_of(app).run([door])

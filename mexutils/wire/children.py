@@ -7,18 +7,31 @@ from contextlib import contextmanager
 
 __all__ = ["child"]
 
-# The pipe to it closes whenever the parent ends, killed or not.
+# The pipe to it closes where its parent ends, killed or not; where a process
+# that the parent has forked holds it open, there is another parent by then. On
+# Linux the command ends with its guard as well.
 _GUARD = """
-import subprocess, sys, threading
-child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-def stop():
-    sys.stdin.read()
+import ctypes, os, signal, subprocess, sys, threading, time
+parent = os.getppid()
+def tied():
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+child = subprocess.Popen(
+    sys.argv[1:],
+    stdin=subprocess.DEVNULL,
+    preexec_fn=tied if sys.platform == "linux" else None,
+)
+def orphaned():
+    while os.getppid() == parent:
+        time.sleep(1)
+def stop_after(wait):
+    wait()
     child.terminate()
     try:
         child.wait(20)
     except subprocess.TimeoutExpired:
         child.kill()
-threading.Thread(target=stop, daemon=True).start()
+for wait in (sys.stdin.read, orphaned):
+    threading.Thread(target=stop_after, args=(wait,), daemon=True).start()
 sys.exit(child.wait())
 """
 

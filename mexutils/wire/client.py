@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from threading import Lock
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -31,6 +31,7 @@ _UNSENT = (
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.ProxyError,
+    httpx.UnsupportedProtocol,
 )
 _LARGEST = 2**30  # bytes of an answer, so that no server fills our memory
 
@@ -83,18 +84,13 @@ class RemoteAPI:
         retries: int = 3,
         pay_again: bool = False,
     ):
-        try:
-            httpx.URL(url)
-            parts = urlsplit(url)
-            fits = parts.scheme in ("http", "https") and parts.hostname
-        except (httpx.InvalidURL, ValueError):
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"url must be as http://127.0.0.1:8080, not {url!r}"
-            )
+        parts = _checked_url(url)
+        if not (isinstance(model, str) and model):
+            raise ValueError(f"model must be its name, not {model!r}")
         if not (is_finite(timeout) and timeout > 0):
             raise ValueError(f"timeout must be seconds above 0, not {timeout}")
+        if isinstance(key, Mapping) and not key:
+            raise ValueError("key must have a client at least, not be empty")
         for word in key.values() if isinstance(key, Mapping) else (key,):
             if word is not None and not is_key(word):
                 # Not shown, since it may be a true key and a line end.
@@ -109,7 +105,8 @@ class RemoteAPI:
         self.queries_used: int | None = None
         self.cost: float | None = None
         self._told: dict | None = None
-        part = f"/versions/{quote(version, safe='')}" if version else ""
+        named = "" if version is None else quote(str(version), safe="")
+        part = f"/versions/{named}" if named else ""
         self.url = f"{url.rstrip('/')}/v2/models/{quote(model, safe='')}{part}"
         # The transport alone: the rest of httpx.Client (cookies, redirects)
         # is not wanted here and takes as long again.
@@ -331,6 +328,25 @@ class RemoteAPI:
                 f"{url} answered no JSON object ({error}); "
                 f"{_billed(headers, n)}"
             ) from None
+
+
+def _checked_url(url) -> SplitResult:
+    """The parts of a server's URL; `ValueError` for any other."""
+    wrong = f"url must be as http://127.0.0.1:8080, not {url!r}"
+    try:
+        httpx.URL(url)
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname
+    except (httpx.InvalidURL, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits or url.split() != [url] or parts.query or parts.fragment:
+        raise ValueError(wrong)
+    if parts.username is not None:
+        # Not shown, since it holds a password.
+        raise ValueError("url must have no name and password: pass key=")
+    if "v2" in parts.path.split("/"):
+        raise ValueError(f"{wrong}: leave out /v2 and what follows")
+    return parts
 
 
 def is_key(word) -> bool:

@@ -201,6 +201,12 @@ class _Desk:
         classes = self.api.classes
         names = np.arange(1) if classes is None else classes[:1]
         datatype = to_tensor("predict", names)["datatype"]
+        try:
+            as_json({"names": None if classes is None else classes.tolist()})
+        except TypeError as error:  # half a letter
+            raise ValueError(
+                f"the names of the classes do not travel as JSON: {error}"
+            ) from None
         return {"name": "predict", "datatype": datatype, "shape": [-1]}
 
     # --- what is sold ---------------------------------------------------
@@ -339,7 +345,9 @@ def _checked(keys: Mapping[str, str]) -> dict[str, str]:
         if not (is_key(key) and isinstance(name, str) and name):
             raise ValueError(
                 "a key is a word of ASCII characters and a client's name "
-                f"some text; the key of {name!r} is not"
+                "some text; the key of "
+                f"{name if isinstance(name, str) else type(name).__name__!r} "
+                "is not"
             )
     return dict(keys)
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+import torch
 from torch import nn
 
 from mexutils import training
-from mexutils.api import BudgetExceeded, checked_rows
-from mexutils.wire.client import RemoteAPI, RemoteError
+from mexutils.api import BudgetExceeded, ClientBlocked, checked_rows
+from mexutils.wire.client import AnswerLost, RemoteAPI, RemoteError
+from mexutils.wire.rows import read_rows
 
 __all__ = [
     "Endpoint",
@@ -65,9 +66,9 @@ def key_of(name):
     return os.environ[name] if name else None
 
 
-def remote(url, model, key, output):
+def remote(url, model, key, output, timeout=30.0):
     """The target at a URL; it is described first, which costs nothing."""
-    make = partial(RemoteAPI, url, model, key=key)
+    make = partial(RemoteAPI, url, model, key=key, timeout=timeout)
     api = make(output=output or None)
     try:
         told = api.describe()
@@ -88,101 +89,96 @@ def remote(url, model, key, output):
 
 
 def imported(path):
-    """The target on an import path, `module:name` or `file.py:name`."""
-    place, _, name = path.partition(":")
+    """The target on an import path, `module:name` or `file.py:name`.
+
+    Raises `ValueError` where it is not there, cannot be loaded, or is neither
+    a function of rows, nor a fitted estimator, nor a torch module.
+    """
+    place, _, name = path.rpartition(":")
     try:
-        if place.endswith(".py"):
-            spec = spec_from_file_location(Path(place).stem, place)
-            found = module_from_spec(spec)
-            spec.loader.exec_module(found)
-        else:
-            sys.path.insert(0, os.getcwd())
-            found = importlib.import_module(place)
-        found = getattr(found, name)
+        found = getattr(_loaded(place), name)
     except (ImportError, OSError, AttributeError, ValueError) as error:
         raise ValueError(
             f"predict={path} is not there ({error}): write module:name or "
             "file.py:name of a function, an estimator or a torch module"
         ) from error
+    except Exception as error:  # of the reader's file
+        raise ValueError(
+            f"predict={path} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if isinstance(found, type):
+        raise ValueError(
+            f"predict={path} is a class: write the name of a model that was "
+            "made of it"
+        )
     names = getattr(found, "classes_", None)
     names = None if names is None else np.asarray(names).tolist()
     width = getattr(found, "n_features_in_", None)
     shape = None if width is None else (int(width),)
     if isinstance(found, nn.Module):
-        return Target(partial(training.predict_proba, found), path)
+        found = partial(training.predict_proba, _Logits(found))
+        return Target(_named(found, path), path)
     for method in ("predict_proba", "predict"):
         if hasattr(found, method):
-            return Target(getattr(found, method), path, shape, names)
+            ask = getattr(found, method)
+            return Target(_named(ask, path), path, shape, names)
     if not callable(found):
         raise ValueError(f"predict={path} is no function of rows")
-    return Target(found, path)
+    return Target(_named(found, path), path)
 
 
-LEAST_ROWS = 40
-"""Rows of the reader's: half to judge by, half to attack with."""
+def _loaded(place):
+    """The module of that name or in that file, with what lies beside it."""
+    if not place.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        return importlib.import_module(place)
+    path = Path(place).resolve()
+    sys.path.insert(0, str(path.parent))
+    spec = spec_from_file_location(path.stem, path)
+    found = module_from_spec(spec)
+    sys.modules.setdefault(path.stem, found)  # data classes look there
+    spec.loader.exec_module(found)
+    return found
 
 
-def read_rows(path, labels=""):
-    """Rows (n, ...) float64 and labels (n,) or None, of a file."""
-    path = Path(path)
-    if not str(path) or path.name == "":
-        raise ValueError(
-            "rows= is needed: a CSV, Parquet or NPY file of rows like those "
-            "that customers send"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"rows={path}: there is no such file")
-    if path.suffix == ".npy":
-        x = np.load(path, allow_pickle=False)
-        y = np.load(labels, allow_pickle=False) if labels else None
-    elif path.suffix in (".csv", ".parquet"):
-        x, y = _frame(path, labels)
-    else:
-        raise ValueError(
-            f"rows={path} must end in .csv, .parquet or .npy, not "
-            f"{path.suffix or 'in nothing'}"
-        )
-    if y is not None and np.shape(y) != (len(x),):
-        raise ValueError(
-            f"{len(x)} rows need as many labels, not {np.shape(y)}"
-        )
-    x = checked_rows(x, None).astype(float)
-    if len(x) < LEAST_ROWS:
-        raise ValueError(
-            f"rows={path} has {len(x)} rows, and {LEAST_ROWS} are the least: "
-            "half of them judge, which no attack may ask"
-        )
-    return x, y
+def _named(ask, path):
+    """The same function, whose errors say where they come from."""
+
+    def asked(x):
+        try:
+            return ask(x)
+        except UnreadableAnswer:
+            raise
+        except Exception as error:
+            raise RuntimeError(
+                f"predict={path} raised {type(error).__name__} at rows of "
+                f"the shape {x.shape}: {error}"
+            ) from error
+
+    return asked
 
 
-def _frame(path, labels):
-    try:
-        frame = (
-            pd.read_csv(path)
-            if path.suffix == ".csv"
-            else pd.read_parquet(path)
-        )
-    except ImportError as error:
-        raise ValueError(
-            f"rows={path}: reading Parquet needs pyarrow: pip install "
-            "pyarrow, or save the rows as CSV"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise ValueError(f"rows={path} cannot be read: {error}") from error
-    if labels and labels not in frame.columns:
-        raise ValueError(
-            f"labels={labels} is no column of {path}: it has "
-            f"{', '.join(map(str, frame.columns))}"
-        )
-    y = frame.pop(labels).to_numpy() if labels else None
-    words = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
-    if words:
-        raise ValueError(
-            f"{path} holds words in {', '.join(map(str, words))}: rows travel "
-            "as numbers; encode these columns as customers do, or name the "
-            "one of the classes by labels="
-        )
-    return frame.to_numpy(), y
+class _Logits(nn.Module):
+    """A module whose softmax is to be taken; of one that took it, the logs."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    @torch.no_grad()
+    def forward(self, x):
+        """Scores (n, c) of rows (n, ...), in the module's own precision."""
+        like = next(self.net.parameters(), x)
+        told = self.net(x.to(like if x.is_floating_point() else like.device))
+        told = told.double()
+        if told.ndim != 2 or told.shape[1] < 2:
+            raise UnreadableAnswer(
+                f"the module answers {len(x)} rows by the shape "
+                f"{tuple(told.shape)}, which are no logits (n, classes): "
+                "audit a function that gives probabilities in its place"
+            )
+        off = (told.sum(dim=1) - 1).abs().max()
+        return told.log() if told.min() >= 0 and off < 1e-5 else told
 
 
 def fits_shape(x, shape, names=""):
@@ -223,7 +219,8 @@ class Endpoint:
     """A model whose answers are kept in a SQLite file.
 
     target: a `Target`. path: the file. budget: rows that may ever be sent.
-    `query` takes rows (n, ...) and gives shares (n, c) or places (n,).
+    `query` takes rows (n, ...) and gives shares (n, c) or places (n,), the
+    latter always where `flat` is set.
     Raises `BudgetExceeded`, with nothing sent, and `ValueError` for answers
     that are neither probabilities nor labels.
     """
@@ -233,6 +230,7 @@ class Endpoint:
     def __init__(self, target, path, budget):
         self.target, self.budget = target, budget
         self.classes = list(target.classes or [])
+        self.flat = False  # whether shares are read as labels
         self.db = opened(path, target.who)
 
     @property
@@ -314,29 +312,80 @@ def digest(row, turn=0):
 
 
 def send(endpoint, keys, rows):
-    """Ask the rows and keep their answers; what is refused is not entered."""
+    """Ask the rows and keep their answers.
+
+    A call is entered before it is sent, and taken back where it is known that
+    nothing was billed.
+    """
     before = endpoint.sent
     note(endpoint.db, "sent", before + len(rows))
     try:
         answers = as_answers(endpoint.target.ask(rows), len(rows))
+        _check_columns(endpoint, answers)
     except Exception as error:
-        billed = isinstance(error, RemoteError | UnreadableAnswer)
+        billed = isinstance(error, RuntimeError | UnreadableAnswer)
+        billed &= not isinstance(error, BudgetExceeded | ClientBlocked)
         if not billed or "nothing was" in str(error):
             note(endpoint.db, "sent", before)
+        if isinstance(error, AnswerLost):
+            words = str(error).partition("; pay_again")[0]
+            raise AnswerLost(
+                f"{words}, and count as sent: run the audit again to go on, "
+                "with a longer timeout= where the server is slow"
+            ) from error
         raise
     with endpoint.db as db:
         pairs = zip(keys, map(json.dumps, answers), strict=True)
         db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", pairs)
 
 
+def _check_columns(endpoint, answers):
+    """The number of columns stays what it was at the first shares."""
+    widths = {len(a) for a in answers if isinstance(a, list)}
+    before = noted(endpoint.db, "columns")
+    if widths and before is None:
+        note(endpoint.db, "columns", max(widths))
+    elif widths and widths != {int(before)}:
+        raise UnreadableAnswer(
+            f"rows were answered by {before} columns before, and by "
+            f"{max(widths)} now: give each class a column in every answer"
+        )
+
+
 def read(endpoint, answers):
     """Kept answers as an array: shares (n, c), or places (n,)."""
-    if isinstance(answers[0], list):
-        return np.array(answers)
-    for label in answers:
-        if label not in endpoint.classes:
-            endpoint.classes.append(label)
-    return np.array([endpoint.classes.index(label) for label in answers])
+    c = noted(endpoint.db, "columns")
+    widths = (len(answer) for answer in answers if isinstance(answer, list))
+    c = next(widths, None) if c is None else int(c)
+    if c is None or endpoint.flat:
+        return np.array([_place(endpoint, answer) for answer in answers])
+    return np.array([_shares(answer, c) for answer in answers])
+
+
+def _shares(answer, c):
+    """A list of c shares; 0 and 1 alone are shares of the second of two."""
+    if isinstance(answer, list):
+        return answer
+    if c == 2 and answer in (0, 1):
+        return [1 - answer, answer]
+    raise UnreadableAnswer(
+        f"some rows are answered by labels ({answer!r}, say) and others by "
+        "probabilities: audit a function that always gives the same"
+    )
+
+
+def _place(endpoint, label):
+    """The place of a label, or of the largest share; a new one is the next."""
+    if isinstance(label, list):
+        return int(np.argmax(label))
+    names = list(map(str, endpoint.classes))
+    if str(label) in names:
+        return names.index(str(label))
+    named = len(endpoint.target.classes or [])
+    if isinstance(label, int) and label in range(named):
+        return label  # a place among names already
+    endpoint.classes.append(label)
+    return len(names)
 
 
 class UnreadableAnswer(ValueError):
@@ -344,34 +393,80 @@ class UnreadableAnswer(ValueError):
 
 
 def as_answers(answer, n):
-    """A list of n labels or lists of c shares, of whatever was answered."""
-    answer = np.asarray(answer)
+    """A list of n labels or lists of c shares, of whatever was answered.
+
+    One number between 0 and 1 a row is the share of the second class.
+    """
+    answer = _as_array(answer)
     if answer.ndim == 2 and answer.shape[1] == 1:
         answer = answer[:, 0]
-    if len(answer) != n or answer.ndim > 2:
+    if answer.ndim not in (1, 2) or len(answer) != n or not answer.size:
         raise UnreadableAnswer(
             f"{n} rows were answered by an array of shape {answer.shape}: "
             "audit a function of rows to probabilities (n, c) or labels (n,)"
         )
     if answer.ndim == 1 and answer.dtype.kind == "f":
-        if (answer % 1 == 0).all():
+        whole = np.abs(answer) < 2**53
+        if (whole & (answer % 1 == 0)).all():
             return answer.astype(int).tolist()
         answer = np.column_stack([1 - answer, answer])
     if answer.ndim == 1:
         return [_plain(label) for label in answer.tolist()]
-    share = answer.astype(float)
-    if not np.isfinite(share).all() or share.min() < -1e-6 or _far(share):
+    if answer.dtype.kind not in "fiub":
         raise UnreadableAnswer(
-            f"the answers are no probabilities (entries {share.min():.3g} to "
+            f"{n} rows were answered by {answer.shape[1]} words each: audit a "
+            "function of rows to probabilities (n, c) or labels (n,)"
+        )
+    share = answer.astype(float)
+    least = share.min()
+    if not np.isfinite(share).all() or least < -1e-6 or _far(share):
+        raise UnreadableAnswer(
+            f"the answers are no probabilities (entries {least:.3g} to "
             f"{share.max():.3g}); are they logits or numbers? audit the "
             "softmax of the logits, or a classifier"
         )
     return share.tolist()
 
 
+def _as_array(answer):
+    """Labels or numbers of any library as an array of one of NumPy's kinds."""
+    try:
+        if hasattr(answer, "detach"):
+            answer = answer.detach().cpu()
+        answer = np.asarray(answer)
+        if answer.dtype.kind == "S":
+            answer = answer.astype(str)
+        if answer.dtype.kind == "O":
+            answer = _of_objects(answer)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnreadableAnswer(
+            f"the answers cannot be read as an array ({str(error)[:100]}): "
+            "audit a function of rows to probabilities (n, c) or labels (n,)"
+        ) from error
+    if answer.dtype.kind not in "fiubU":
+        raise UnreadableAnswer(
+            f"the answers are {answer.dtype}, neither numbers nor words: "
+            "audit a function of rows to probabilities (n, c) or labels (n,)"
+        )
+    return answer
+
+
+def _of_objects(answer):
+    """An array of Python's objects as words or numbers; or `ValueError`."""
+    entries = answer.ravel().tolist()
+    words = [isinstance(entry, str) for entry in entries]
+    if any(words) and not all(words):
+        raise ValueError("words and other things in one answer")
+    return answer.astype(str if any(words) else float)
+
+
 def _far(share):
-    """Whether sums exceed 1 by more than rounding to one decimal may do."""
-    return share.sum(axis=1).max() > 1 + 0.05 * share.shape[1] + 1e-6
+    """Whether sums exceed 1 by more than rounding to one decimal may do.
+
+    Or are all 0, which no share of anything is.
+    """
+    most = share.sum(axis=1).max()
+    return most > 1 + 0.05 * share.shape[1] + 1e-6 or most <= 0
 
 
 def try_by_name(endpoint, row):
@@ -384,7 +479,7 @@ def try_by_name(endpoint, row):
     )
     try:
         endpoint.query(row)
-    except (ValueError, RemoteError):
+    except (ValueError, LookupError, RemoteError):
         note(endpoint.db, "output", "default")
         endpoint.target = target
 

@@ -32,6 +32,7 @@ from mexutils import (
 )
 from mexutils.wire import (
     AnswerLost,
+    DurableLedger,
     RemoteAPI,
     RemoteError,
     Upstream,
@@ -190,15 +191,29 @@ def test_keys_models_and_urls_that_are_wrong_say_so(shop):
     assert len(RemoteAPI(remote.base, key="k-eve", version="1").query(ROWS))
     with pytest.raises(ValueError, match="'predict_proba' is the only output"):
         RemoteAPI(remote.base, key="k-eve", output="logits").query(ROWS)
-    for url in ("127.0.0.1:80", "ftp://a", "http://", "http://a:b:c"):
+    no_urls = ["127.0.0.1:80", "ftp://a", "http://", "http://a:b:c", None, 80]
+    no_urls += [f" {remote.base}", f"{remote.base}?a=1", f"{remote.base}#a"]
+    for url in no_urls:
         with pytest.raises(ValueError, match="url must be as"):
             RemoteAPI(url)
+    for path in ("/v2", "/v2/", "/v2/models/model", "/proxy/v2/models"):
+        with pytest.raises(ValueError, match="leave out /v2 and"):
+            RemoteAPI(remote.base + path)
+    with pytest.raises(ValueError, match="pass key=") as refusal:
+        RemoteAPI("http://ann:word@127.0.0.1")
+    assert "word" not in str(refusal.value).replace("password", "")
+    for model in (None, "", 7):
+        with pytest.raises(ValueError, match="model must be its name"):
+            RemoteAPI(remote.base, model)
+    assert len(RemoteAPI(remote.base, key="k-eve", version=1).query(ROWS))
     with pytest.raises(ValueError, match="timeout"):
         RemoteAPI(remote.base, timeout=0)
     for key in ("k-eve\n", "k eve", "", {"eve": "k\r\nX: y"}, 7):
         with pytest.raises(ValueError, match="one word of ASCII"):
             RemoteAPI(remote.base, key=key)
-    assert api.ledger.calls == 1
+    with pytest.raises(ValueError, match="a client at least"):
+        RemoteAPI(remote.base, key={})
+    assert api.ledger.calls == 2
 
 
 @pytest.mark.parametrize(
@@ -211,12 +226,14 @@ def test_keys_models_and_urls_that_are_wrong_say_so(shop):
         {"a b": "c"},
         {"ü": "a"},
         {"k": ""},
+        {"k": {"secret": "a"}},
         {1: "a"},
     ],
 )
 def test_keys_that_nobody_could_send_are_refused(keys):
-    with pytest.raises(ValueError, match="key"):
+    with pytest.raises(ValueError, match="key") as refusal:
         gateway(PredictionAPI(victim), keys)
+    assert "secret" not in str(refusal.value)
     with pytest.raises(ValueError, match="without '/'"):
         gateway(PredictionAPI(victim), KEYS, model="a/b")
 
@@ -226,6 +243,9 @@ def test_names_of_classes_that_cannot_travel_are_refused():
     api = PredictionAPI(lambda x: [[0.5, 0.5]] * len(x), returns="label")
     api.classes = days
     with pytest.raises(ValueError, match="does not travel"):
+        gateway(api, KEYS)
+    api.classes = np.array(["whole", "half \ud800"])
+    with pytest.raises(ValueError, match="do not travel as JSON"):
         gateway(api, KEYS)
 
 
@@ -405,10 +425,9 @@ def test_no_malformed_request_is_answered_or_billed(shop):
     assert len(malformed()) > 130
     for method, path, headers, body in malformed():
         status, said = raw(host, port, method, path, headers, body)
-        worded = status in (400, 404, 405) or isinstance(
-            said.get("error"), str
-        )
-        if not (400 <= status < 500 and worded):
+        # What is no HTTP at all is refused by the server itself, in bare text.
+        words = said.get("error") or said.get("text")
+        if not (400 <= status < 500 and words):
             wrong.append((status, method, path[:60], headers, body[:80], said))
     assert wrong == []
     assert api.ledger.accounts == {}
@@ -719,9 +738,16 @@ def test_defenses_and_monitors_are_found_by_name():
         ("defenses/prada_detection:Prada [1]", "must be an object"),
         ("defenses/prada_detection:Prada", "it takes.*delta"),
         ('defenses/prada_detection:Prada {"delta": 7}', "cannot be made"),
+        ("half_written:Watch", "cannot be loaded: SyntaxError"),
+        ("divides:Watch", "cannot be loaded: ZeroDivisionError"),
     ],
 )
-def test_a_defense_that_is_not_there_says_what_to_write(text, words):
+def test_a_defense_that_is_not_there_says_what_to_write(
+    text, words, tmp_path, monkeypatch
+):
+    (tmp_path / "half_written.py").write_text("class Watch(")
+    (tmp_path / "divides.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=words):
         made(text)
 
@@ -735,6 +761,13 @@ def test_a_defense_that_is_not_there_says_what_to_write(text, words):
         ({"--budget": "-1"}, "budget"),
         ({"--upstream-key": "NO_SUCH"}, "NO_SUCH is not set"),
         ({"--monitor": "prada"}, "write PLACE:NAME"),
+        ({"--monitor": "json:JSONDecoder"}, "has no observe"),
+        ({"--defense": "_wire:KEYS"}, "has no __call__"),
+        ({"--keys": "dots.toml"}, "with quotes on both sides"),
+        ({"--keys": "none.toml"}, "with quotes on both sides"),
+        ({"--keys": "latin.toml"}, "cannot be read"),
+        ({"--classes": '["a", "b", "a"]'}, "classes must be"),
+        ({"--budget": "9", "--ledger": "used.db"}, "the 10 rows that used.db"),
         ({"--input-shape": None}, "no model at"),
         ({"--ledger": "keys.toml"}, "no ledger that can be read"),
     ],
@@ -744,6 +777,12 @@ def test_the_command_names_what_is_wrong(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "keys.toml").write_text('"k-eve" = "eve"\n' + "#" * 999)
+    (tmp_path / "dots.toml").write_text('k.secret = "eve"')
+    (tmp_path / "none.toml").touch()
+    (tmp_path / "latin.toml").write_bytes(b'"k" = "Zo\xeb"')
+    ledger = DurableLedger("used.db")
+    ledger.bill("eve", 10)
+    ledger.close()
     given = {
         "--upstream": "http://127.0.0.1:9",
         "--model": "model",
@@ -752,6 +791,23 @@ def test_the_command_names_what_is_wrong(
     } | changes
     found = [part for pair in given.items() if pair[1] for part in pair]
     assert main(found) == 2
+    said = capsys.readouterr().err
+    assert words in said and "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (("--port", "99999"), "is no port"),
+        (("--port", "-1"), "is no port"),
+        (("--classes", "no,yes"), "is no list of names in JSON"),
+        (("--input-shape", "4x4"), "is no shape of a row"),
+    ],
+)
+def test_an_argument_that_is_none_says_what_to_write(changes, words, capsys):
+    given = ("--upstream", "http://a", "--model", "m", "--keys", "k.toml")
+    with pytest.raises(SystemExit):
+        main([*given, *changes])
     assert words in capsys.readouterr().err
 
 

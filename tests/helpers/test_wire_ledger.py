@@ -298,7 +298,9 @@ def test_the_command_sells_what_it_is_told_to(upstream, tmp_path):
         assert process.wait(20) == 0
     # What is left of a graceful stop is one file, without SQLite's journal.
     assert not (tmp_path / "ledger.db-wal").exists()
-    with command(*given):
+    with command(*given) as process:
+        told = process.stdout.readline()
+        assert "ledger.db has 10 rows of 1 clients and 1 alarms" in told
         with pytest.raises(ClientBlocked, match="third call"):
             RemoteAPI(url, "model", key="k-eve").query(ROWS[:1])
         ann = RemoteAPI(url, "model", key="k-ann")

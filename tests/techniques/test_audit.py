@@ -1,9 +1,13 @@
 """The audit: what it finds, what it refuses, and that it pays once."""
 
 import json
+import os
+import re
 import sqlite3
 import subprocess
 import sys
+import time
+import tomllib
 import warnings
 from types import SimpleNamespace
 
@@ -26,6 +30,7 @@ from mexutils import BudgetExceeded, PredictionAPI, load_chapter
 from mexutils.runs import proportion_interval
 from mexutils.wire import AnswerLost, RemoteError, serve
 from mexutils.wire import target as wire
+from mexutils.wire.mlserver import environment, mlserver
 
 chapter = load_chapter("practice/audit")
 ATTACKS = chapter.ATTACKS
@@ -210,6 +215,8 @@ def test_a_page_says_that_no_attack_got_anything(sell):
         ({"budget": 44}, ValueError, "less than any attack needs.*45"),
         ({"budget": "many"}, ValueError, "less than any attack needs"),
         ({"price": -1}, ValueError, "price"),
+        ({"seed": -1}, ValueError, "seed must be a whole number"),
+        ({"seed": "one"}, ValueError, "seed must be a whole number"),
         ({"url": "http://127.0.0.1:1"}, ValueError, "not both"),
         ({"predict": "their_models:he"}, ValueError, "file.py:name"),
         ({"predict": "no_such.py:it"}, ValueError, "is not there"),
@@ -298,6 +305,48 @@ def test_an_audit_goes_on_where_it_was_broken_off(error, sell, tmp_path):
     third = Counting(model.predict_proba)
     sys.modules["their_models"].it = third
     assert chapter.audit(**asked).sent == report.sent and not third.rows
+
+
+KILLED = """
+import os, signal
+import numpy as np
+
+def it(x):
+    with open("calls", "a") as calls:
+        n = len(open("calls").readlines())
+        calls.write("call\\n")
+    if n == LAST:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open("rows", "a") as rows:
+        rows.writelines(f"{row.tobytes().hex()}\\n" for row in x)
+    p = 1 / (1 + np.exp(-x @ [1.0, 0.1, 3.0, -1.0]))
+    return np.column_stack([1 - p, p])
+"""
+
+
+@pytest.mark.slow
+def test_an_audit_that_is_killed_goes_on_and_pays_once(sell, tmp_path):
+    asked = sell(None) | {"predict": "killed.py:it", "folder": "out"}
+    code = "from mexutils import load_chapter as load\n"
+    code += f"print(load('practice/audit').audit(**{asked!r}).sent)"
+    here = str(ROOT)
+    for last in (3, 5, -1):
+        text = KILLED.replace("LAST", str(last))
+        (tmp_path / "killed.py").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": here},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (-9 if last > 0 else 0), done.stderr
+    rows = (tmp_path / "rows").read_text().splitlines()
+    assert (
+        len(rows) - len(set(rows)) <= chapter.AGAIN
+    )  # asked again on purpose
+    # Two calls were broken off, and count as sent, whoever kept their rows.
+    assert len(rows) < int(done.stdout) <= 300
 
 
 @pytest.mark.slow
@@ -400,6 +449,53 @@ def test_a_server_is_asked_for_what_it_does_not_offer():
         report = chapter.audited(shop, ROWS, None, 1.5, 0)
         assert report.facts.kind == kind
         assert ("predict_proba" in report.who) == (kind != "labels")
+
+
+def test_a_server_that_is_too_slow_is_given_more_time(sell):
+    def slow(x):
+        time.sleep(0.4 if len(x) > 1 else 0)
+        return linear().predict_proba(x)
+
+    api = PredictionAPI(slow, classes=sorted(WORDS), try_out=False)
+    asked = sell(None, y=KIND) | {"predict": "", "budget": 45}
+    with serve(api, {"k": "ann"}) as url, pytest.MonkeyPatch.context() as put:
+        put.setenv("THEIR_KEY", "k")
+        asked |= {"url": url, "key": "THEIR_KEY"}
+        with pytest.raises(ValueError, match="timeout must be seconds"):
+            chapter.audit(**asked, timeout=0)
+        with pytest.raises(AnswerLost, match="again to go on.*timeout=") as e:
+            chapter.audit(**asked, timeout=0.2)
+    assert "pay_again" not in str(e.value)
+
+
+def test_a_server_that_knows_no_other_output_is_asked_as_it_is():
+    def lost(x):
+        raise LookupError("no such output (404)")
+
+    target = wire.Target(bare([1]), "m", hidden=lost)
+    shop = wire.Endpoint(target, ":memory:", 10)
+    wire.try_by_name(shop, ROWS[:1])
+    assert shop.target is target and shop.sent == 0
+
+
+@pytest.mark.slow
+def test_mlserver_is_audited_by_what_it_gives_to_whoever_asks(sell):
+    """It answers labels, and probabilities to who asks for them by name."""
+    if not (environment() / "bin" / "mlserver").exists():
+        pytest.skip("MLServer is not installed: run make wire")
+    model = linear()
+    asked = sell(None, y=KIND) | {"predict": "", "model": "kinds"}
+    with mlserver({"kinds": model}) as url:
+        names = ",".join(model.classes_)
+        report = chapter.audit(**asked, url=url, classes=names)
+        again = chapter.audit(**asked, url=url, classes=names)
+    assert report.facts.kind == "probabilities" and report.facts.classes == 3
+    assert "asked for predict_proba" in report.who
+    assert report.best["exact"] and report.best["attack"] == "equation solving"
+    own = np.mean(model.predict(ROWS) == KIND)
+    assert report.best["accuracy"] == pytest.approx(own, abs=0.2)
+    assert again.sent == report.sent <= 300
+    assert again.summary == report.summary
 
 
 # --- the parts -------------------------------------------------------------
@@ -595,7 +691,7 @@ def test_the_monitor_tells_grids_from_honest_rows():
     assert seen[1]["alarm"].startswith("at query 1")
 
 
-def test_rows_of_other_files(tmp_path):
+def test_rows_of_arrays(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     np.save(tmp_path / "y.npy", KIND)
     x, y = wire.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
@@ -603,24 +699,329 @@ def test_rows_of_other_files(tmp_path):
     np.save(tmp_path / "y.npy", KIND[:9])
     with pytest.raises(ValueError, match="300 rows need as many labels"):
         wire.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
+    cube = ROWS.reshape(300, 2, 2).astype("f4")
+    np.save(tmp_path / "cube.npy", cube)
+    x, y = wire.read_rows(tmp_path / "cube.npy")
+    assert np.array_equal(x, cube) and x.dtype == float and y is None
+
+
+@pytest.mark.parametrize("compression", [None, "snappy", "gzip", "zstd"])
+def test_rows_of_parquet(tmp_path, compression):
+    pytest.importorskip("fastparquet")
+    path, more = tmp_path / "x.parquet", RNG.integers(0, 4, 300)
+    frame = pd.DataFrame(ROWS).add_prefix("f").assign(kind=KIND, n=more)
+    frame["on"] = more > 1
+    frame.to_parquet(path, compression=compression, index=False)
+    x, y = wire.read_rows(path, "kind")
+    assert np.array_equal(x, np.column_stack([ROWS, more, more > 1]))
+    assert list(y) == list(KIND)
+    frame.assign(kind=frame["kind"].astype("category")).to_parquet(path)
+    assert list(wire.read_rows(path, "kind")[1]) == list(KIND)
+    frame.loc[7, "f1"] = np.nan
+    frame.to_parquet(path)
+    with pytest.raises(ValueError, match="in the column f1, 1 of them.*row 7"):
+        wire.read_rows(path, "kind")
+    with pytest.raises(ValueError, match="holds words in kind"):
+        wire.read_rows(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="cannot be read"):
+        wire.read_rows(path, "kind")
+
+
+def test_parquet_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    for name in ("fastparquet", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=r"install mexutils\[audit\]"):
+        wire.read_rows(tmp_path / "x.parquet", "kind")
+
+
+def test_the_requirements_have_what_the_extras_name():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = extras["optional-dependencies"]
+    assert "mexutils[wire]" in extras["audit"]
+    named = {name for names in extras.values() for name in names}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    required = {re.match(r"[\w.-]*", line).group() for line in lines}
+    assert named - required == {"mexutils[wire]"}
+
+
+def table(**columns):
     frame = pd.DataFrame(ROWS).add_prefix("f").assign(kind=KIND)
-    try:
-        frame.to_parquet(tmp_path / "x.parquet")
-    except ImportError:
-        (tmp_path / "x.parquet").write_bytes(b"PAR1")
-        with pytest.raises(ValueError, match="needs pyarrow"):
-            wire.read_rows(tmp_path / "x.parquet", "kind")
-    else:
-        x, y = wire.read_rows(tmp_path / "x.parquet", "kind")
-        assert np.array_equal(x, ROWS) and list(y) == list(KIND)
+    return frame.assign(**columns)
+
+
+LETTERS = KIND.astype(object)
+LETTERS[4] = np.nan
+BAD_TABLES = {
+    "no header": (
+        table().to_csv(index=False, header=False),
+        "holds numbers.*names",
+    ),
+    "no header, whole numbers": (
+        pd.DataFrame(RNG.integers(0, 9, (60, 5))).to_csv(
+            index=False, header=False
+        ),
+        "holds numbers.*names",
+    ),
+    "an index": (table().to_csv(), "column 0 of .* has no name"),
+    "a gap": (table(f1=np.where(ROWS[:, 1] > 9, np.nan, 1.0)), "column f1"),
+    "an empty column": (table(f9=np.nan), "column f9, 300 of them"),
+    "a class of none": (table(kind=LETTERS), "column kind, 1.*None, NA"),
+    "semicolons": (table().to_csv(index=False, sep=";"), "one column.*commas"),
+    "commas in numbers": (
+        table(f1=[f"{v:.2f}".replace(".", ",") for v in ROWS[:, 1]]),
+        "words in f1 .'",
+    ),
+    "dates": (table(f1=pd.Timestamp("2020-01-01")), "words in f1"),
+    "nothing else": (table()[["kind"]], "no column beside kind"),
+    "nothing": ("", "cannot be read"),
+    "lines of many lengths": ("a,kind\n1,x\n1,2,3,x\n", "cannot be read"),
+    "few": (table()[:9], "9 rows, and 40"),
+    "giants": (table(f1=1e308 * 10 * np.sign(ROWS[:, 1])), "NaN or inf"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_table_that_is_none_says_what_to_write(name, tmp_path):
+    text, words = BAD_TABLES[name]
+    if not isinstance(text, str):
+        text = text.to_csv(index=False)
+    (tmp_path / "rows.csv").write_text(text)
+    labels = "kind" if "kind" in text and ";" not in text else ""
+    with pytest.raises(ValueError, match=f"(?s)(?=.*rows.csv){words}|{words}"):
+        wire.read_rows(tmp_path / "rows.csv", labels)
+
+
+def test_names_that_are_numbers_in_order_are_names(tmp_path):
+    path = tmp_path / "rows.CSV"
+    pd.DataFrame(ROWS).to_csv(path, index=False)
+    assert np.allclose(wire.read_rows(path)[0], ROWS)
+    x, y = wire.read_rows(path, 3)  # as a number, as papermill may read it
+    assert x.shape == (300, 3) and np.allclose(y, ROWS[:, 3])
+    path.write_bytes("Größe,kind\n1,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="save it as UTF-8"):
+        wire.read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (ROWS + 1j, "complex128, and numbers"),
+        (ROWS.astype(str), "and numbers are needed"),
+        ((ROWS * 1e9).astype("datetime64[s]"), "and numbers are needed"),
+        (ROWS.astype(object), "no .npy file of numbers.*numpy.save"),
+        (ROWS[:, 0], "a batch of rows is needed"),
+        (ROWS[:, :0], "a batch of rows is needed"),
+        (ROWS[:39], "39 rows, and 40"),
+        (np.where(ROWS > 9, np.nan, ROWS), "NaN"),
+    ],
+)
+def test_an_array_that_is_none_says_what_to_write(array, words, tmp_path):
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=words):
+        wire.read_rows(tmp_path / "x.npy")
+    np.save(tmp_path / "y.npy", KIND.astype(object), allow_pickle=True)
+    np.save(tmp_path / "x.npy", ROWS)
+    with pytest.raises(ValueError, match="labels=.*no .npy file"):
+        wire.read_rows(tmp_path / "x.npy", tmp_path / "y.npy")
+    with pytest.raises(FileNotFoundError, match="labels=kind.*another one"):
+        wire.read_rows(tmp_path / "x.npy", "kind")
+    (tmp_path / "t.npy").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="no .npy file"):
+        wire.read_rows(tmp_path / "t.npy")
 
 
 def test_a_module_is_found_by_its_file(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("def p(x):\n    return [[0.5, 0.5]] * len(x)\nn = 3\n")
+    path = tmp_path / "mine_alone.py"
+    path.write_text(
+        "from mine_beside import half\n"
+        "def p(x):\n    return [[half, half]] * len(x)\nn = 3\n"
+        "class Model:\n    def predict(self, x):\n        return x\n"
+    )
+    (tmp_path / "mine_beside.py").write_text("half = 0.5")
     assert wire.imported(f"{path}:p").ask([1, 2]) == [[0.5, 0.5]] * 2
     with pytest.raises(ValueError, match="no function of rows"):
         wire.imported(f"{path}:n")
+    with pytest.raises(ValueError, match="is a class"):
+        wire.imported(f"{path}:Model")
+    for text, words in (
+        ("def p(x)", "cannot be loaded: SyntaxError"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError"),
+        ("import no_such_module", "is not there.*no_such_module"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            wire.imported(f"{path}:p")
+
+
+# --- what a function may answer --------------------------------------------
+
+
+def bare(answer):
+    """A function that answers so, whatever it is asked."""
+    return lambda x: answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        0.5,
+        {"p": 0.5},
+        "abc",
+        [],
+        [[0.5, 0.5], [1.0]],
+        [["a", "b"]],
+        np.zeros((1, 0)),
+        np.zeros((1, 3)),
+        np.full((1, 3), 50.0),
+        np.array([[0.5 + 0j, 0.5]]),
+        np.array(["2020-01-01"], "datetime64[D]"),
+        [None],
+        [np.nan],
+        [1e300],
+    ],
+)
+def test_an_answer_that_is_none_says_so_and_counts(answer):
+    shop = wire.Endpoint(wire.Target(bare(answer), "f"), ":memory:", 10)
+    with pytest.raises(wire.UnreadableAnswer):
+        shop.query(ROWS[:1])
+    assert shop.sent == 1
+
+
+P = RNG.dirichlet(np.ones(3), 9)
+NINE = RNG.integers(0, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (torch.tensor(P, requires_grad=True), P),
+        (pd.DataFrame(P), P),
+        (P.astype(object), P),
+        (P.tolist(), P),
+        (pd.Series(WORDS[NINE]), WORDS[NINE]),
+        (WORDS[NINE].astype("S"), WORDS[NINE]),
+        (WORDS[NINE].astype(object), WORDS[NINE]),
+        (NINE.astype("u1"), NINE),
+        (NINE.astype(float)[:, None], NINE),
+        ((NINE > 1).astype(object), NINE > 1),
+        (np.where(NINE > 1, 1.0, -1.0), np.where(NINE > 1, 1, -1)),
+    ],
+)
+def test_an_answer_of_any_library_is_read(answer, expected):
+    found = wire.as_answers(answer, 9)
+    assert json.loads(json.dumps(found)) == found
+    assert np.array_equal(np.array(found), expected)
+
+
+def test_a_share_of_0_or_1_is_no_label():
+    """One number a row, saturated at first: shares all the same."""
+
+    def steep(x):
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-80 * x[:, 0]))
+
+    sure = ROWS[np.argsort(-ROWS[:, 0])]
+    shop = wire.Endpoint(wire.Target(steep, "f"), ":memory:", 300)
+    assert shop.query(sure[:1]).ndim == 1  # nobody can know yet
+    both = shop.query(sure[:290])
+    assert both.shape == (290, 2)
+    np.testing.assert_array_equal(both[:, 1], steep(sure[:290]))
+    report = chapter.in_memory(steep, ROWS, (ROWS[:, 0] > 0).astype(int), 120)
+    assert report.facts.kind == "probabilities" and report.facts.classes == 2
+    assert report.best["accuracy"] > 0.8
+
+
+def test_shares_after_labels_alone_are_read_as_labels():
+    shop = wire.Endpoint(wire.Target(bare([1.0]), "f"), ":memory:", 9)
+    assert shop.query(ROWS[:1]).tolist() == [0]  # the first that was heard
+    shop.flat, shop.target = True, wire.Target(bare([0.3]), "f")
+    assert shop.query(ROWS[1:2]).tolist() == [0]
+    shop.flat = False
+    assert shop.query(ROWS[:2]).tolist() == [[0, 1], [0.7, 0.3]]
+    shop.target = wire.Target(bare([3]), "f")
+    with pytest.raises(wire.UnreadableAnswer, match="labels .3, say. and"):
+        shop.query(ROWS[:3])
+    shop.target = wire.Target(bare([[0.2, 0.3, 0.5]]), "f")
+    with pytest.raises(wire.UnreadableAnswer, match="by 2 columns before"):
+        shop.query(ROWS[3:4])
+
+
+def test_answers_that_were_kept_without_a_number_of_columns_are_shares():
+    shop = wire.Endpoint(wire.Target(bare(P), "f"), ":memory:", 9)
+    shop.query(ROWS[:9])
+    with shop.db as db:
+        db.execute("DELETE FROM about WHERE name = 'columns'")
+    assert np.array_equal(shop.query(ROWS[:9]), P)
+
+
+def test_places_among_named_classes_are_those_classes():
+    target = wire.Target(bare(NINE), "f", classes=list(WORDS))
+    shop = wire.Endpoint(target, ":memory:", 9)
+    assert shop.query(ROWS[:9]).tolist() == NINE.tolist()
+    assert shop.classes == list(WORDS)
+    target = wire.Target(bare(WORDS[NINE]), "f", classes=list(WORDS))
+    shop = wire.Endpoint(target, ":memory:", 9)
+    assert shop.query(ROWS[:9]).tolist() == NINE.tolist()
+    target = wire.Target(bare(NINE), "f", classes=["0", "1", "2"])
+    shop = wire.Endpoint(target, ":memory:", 9)
+    assert shop.query(ROWS[:9]).tolist() == NINE.tolist()
+
+
+def test_modules_of_every_precision_and_ending(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 3)
+    with torch.no_grad():
+        p = net(torch.tensor(ROWS, dtype=torch.float32)).double().softmax(1)
+
+    def said(found):
+        place = SimpleNamespace(it=found)
+        monkeypatch.setitem(sys.modules, "their_models", place)
+        return wire.imported("their_models:it").ask(ROWS)
+
+    np.testing.assert_array_equal(said(net), p)
+    ended = torch.nn.Sequential(net, torch.nn.Softmax(1))
+    np.testing.assert_allclose(said(ended), p, atol=1e-6)
+    np.testing.assert_allclose(said(net.double()), p, atol=1e-6)
+    with pytest.raises(wire.UnreadableAnswer, match="no logits .n, classes"):
+        said(torch.nn.Linear(4, 1))
+
+
+# --- functions that raise ---------------------------------------------------
+
+
+def test_a_function_that_raises_at_once_is_named(sell):
+    def broken(x):
+        raise KeyError("no such customer")
+
+    asked = sell(broken)
+    with pytest.raises(RuntimeError, match="it raised KeyError.*no such cust"):
+        chapter.audit(**asked)
+    # Nobody knows whether such a function has paid somebody.
+    path = f"{asked['folder']}/answers.db"
+    assert wire.noted(sqlite3.connect(path), "sent") == "1"
+
+
+@pytest.mark.parametrize("good", [3, 4])
+def test_a_function_that_raises_later_ends_attacks_and_no_audit(sell, good):
+    """After the rows that judge, or in the middle of the attacks."""
+    model, calls = linear(words=False), []
+
+    def sometimes(x):
+        calls.append(1)
+        if len(calls) > good:
+            raise ZeroDivisionError("by zero")
+        return model.predict_proba(x)
+
+    report = chapter.audit(**sell(sometimes, budget=120))
+    assert report.sent <= 120
+    ended = [row["ended"] for row in report.thefts]
+    reasons = [*report.reasons.values(), *ended]
+    assert any("ZeroDivisionError" in words for words in reasons)
+    assert len(report.summary) == 5
 
 
 def test_make_passes_on_what_is_said():
@@ -629,6 +1030,6 @@ def test_make_passes_on_what_is_said():
     done = subprocess.run(
         [*command, *said], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for name in ("-p url 'http://h'", "-p rows 'a b.csv'", "-p budget '99'"):
+    for name in ("-r url 'http://h'", "-r rows 'a b.csv'", "-p budget '99'"):
         assert name in done.stdout
-    assert "-p labels" not in done.stdout
+    assert " labels" not in done.stdout
