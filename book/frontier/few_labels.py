@@ -768,7 +768,7 @@ exam = KNOCKOFF.Exam(
 )
 
 
-def thieves(api, pool, seed, names=tuple(STRATEGIES), totals=budgets):
+def thieves(api, pool, seed, totals, names=tuple(STRATEGIES)):
     """The legs of each strategy; the first is bought once for all of them."""
     found, start = {}, None
     for name in names:
@@ -786,7 +786,7 @@ def thieves(api, pool, seed, names=tuple(STRATEGIES), totals=budgets):
 seeds = range(seed, seed + n_seeds)
 pools = {s: datasets.letters(pool_size, s).x for s in seeds}
 apis = {s: sell() for s in seeds}
-runs = {s: thieves(apis[s], pools[s], s) for s in seeds}
+runs = {s: thieves(apis[s], pools[s], s, budgets) for s in seeds}
 scored = {
     name: [
         [KNOCKOFF.judge(leg.model, exam) for leg in runs[s][name]]
@@ -845,13 +845,13 @@ labels_needed([100, 1000], [60, 80], 70)  # half-way over the logarithm
 
 
 # %% tags=["remove-input"]
-def in_words(needed):
+def in_words(needed, most):
     """The median of labels needed, and how many seeds reach the level."""
     reached = np.isfinite(needed).sum()
     middle = np.sort(needed)[len(needed) // 2]
     text = f"{middle:,.0f}"
     if not np.isfinite(middle):
-        text = f"not within {budgets[-1]:,}"
+        text = f"not within {most:,}"
     return f"{text} ({reached} of {len(needed)})"
 
 
@@ -876,7 +876,7 @@ plotting.table(
     [
         {"strategy": name}
         | {
-            f"labels for {level} %": in_words(needed[name, level])
+            f"labels for {level} %": in_words(needed[name, level], budgets[-1])
             for level in levels
         }
         | {
@@ -1086,7 +1086,7 @@ plotting.table(
 MIXED = ("random", "uncertainty", "k-center")
 
 
-def mixed_pool(letters):
+def mixed_pool(letters, seed):
     """A third letters, a third overprinted pairs, a third noise."""
     n = len(letters) // 3
     pairs = np.maximum(letters[n : 2 * n], letters[2 * n : 3 * n])
@@ -1096,8 +1096,8 @@ def mixed_pool(letters):
 
 mixed, share = {name: [] for name in MIXED}, {name: [] for name in MIXED}
 for s in seeds[:n_mixed]:
-    pool = mixed_pool(pools[s])
-    for name, legs in thieves(sell(), pool, s, MIXED, budgets[:2]).items():
+    pool = mixed_pool(pools[s], s)
+    for name, legs in thieves(sell(), pool, s, budgets[:2], MIXED).items():
         last = legs[-1].asked[len(legs[0].asked) :]
         last = last[~legs[-1].held[len(legs[0].asked) :]]
         kinds = np.bincount(3 * last // len(pool), minlength=3)
