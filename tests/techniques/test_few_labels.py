@@ -73,13 +73,13 @@ def brute_force(points, centres, k):
     return taken
 
 
-@pytest.mark.parametrize("centres", [0, 1, 7, 230])
+@pytest.mark.parametrize("centres", [0, 1, 7, 120])
 @pytest.mark.parametrize("seed", range(3))
 def test_k_center_is_that_of_brute_force(centres, seed):
     rng = np.random.default_rng(seed)
-    points, given = rng.normal(size=(40, 3)), rng.normal(size=(centres, 3))
-    found = chapter.k_center(points, given, 15)
-    assert list(found) == brute_force(points, given, 15)
+    points, given = rng.normal(size=(25, 3)), rng.normal(size=(centres, 3))
+    found = chapter.k_center(points, given, 9)
+    assert list(found) == brute_force(points, given, 9)
 
 
 def test_k_center_takes_equal_points_once_and_one_column():
@@ -161,7 +161,7 @@ def test_deepfool_turns_the_label_where_it_says_so():
             r = (x**2).sum(1)
             return torch.stack([r, 4 - r], dim=1)  # boundary: r = 2
 
-    x = np.array([[0.5, 0], [0, 3], [1, 1.1]], np.float32)
+    x = np.array([[1.35, 0], [0, 3], [1, 1.1]], np.float32)
     found = chapter.deepfool(Circle(), x, steps=20)
     exact = np.abs(np.linalg.norm(x, axis=1) - np.sqrt(2))
     np.testing.assert_allclose(found, exact, rtol=0.05)
