@@ -125,8 +125,8 @@ price_per_1000 = 1.50
 # The attacker buys in *legs*.
 # After each leg it trains a copy $\hat f$ from scratch on all that it has
 # heard, and lets the copy say which pictures to buy next.
-# With $P$ the pictures that are not asked yet and $S$ those that are, the
-# strategies are:
+# With $P$ the pictures that can still be asked and $S$ those that the copy has
+# learnt, the strategies are:
 #
 # - *random*: any of $P$;
 # - *uncertainty*: the largest entropy
@@ -836,8 +836,8 @@ def labels_needed(budgets, scores, level):
 labels_needed([100, 1000], [60, 80], 70)  # half-way over the logarithm
 
 # %% [markdown]
-# The table has the median over seeds, and in brackets how many seeds reach the
-# level at all; where no more than half do, the median is not within the
+# The table has the upper median over seeds, and in brackets how many seeds
+# reach the level at all; where no more than half do, it is not within the
 # largest budget.
 # The last columns say what a strategy adds to the random one at the largest
 # budget, paired over seeds, and in how many seeds it needs fewer labels for
@@ -928,8 +928,8 @@ for budget in budgets[1:]:
 # One project has published
 # [a table](https://github.com/caumin/model-extraction-benchmark/blob/91a7484ac26d04e53c69fee8b1936a06786559c8/reports/SET-A1/REPORT.md)
 # of accuracies for a LeNet on MNIST copied into a LeNet.
-# It says neither whether the API sold labels or probabilities, nor from what
-# pool; its configuration files name EMNIST and Fashion-MNIST.
+# Its report says neither whether the API sold labels or probabilities, nor from
+# what pool; the project's configuration files name EMNIST and Fashion-MNIST.
 # So it is context, not a target; the last column is this page's, with labels,
 # rendered letters, the held-back rows in the bill, and a copy that learns from
 # augmented pictures.
@@ -1080,7 +1080,7 @@ plotting.table(
 # A strategy looks for what the copy does not know, and there is much in the
 # world that it does not know.
 # In this pool a third are letters, a third plain noise, and a third pairs of
-# letters printed over each other, which no customer would send.
+# letters printed over each other.
 
 # %% tags=["hide-input"]
 MIXED = ("random", "uncertainty", "k-center")
@@ -1127,13 +1127,12 @@ plotting.table(
 )
 
 # %% [markdown]
-# The table is about the second leg, of
-# the pictures that a strategy chose.
+# The table counts the pictures that a strategy chose in the second leg.
 #
 # **Held-back rows are labels, too.**
 # Is the choice among four states worth a fifth of the labels?
-# Without it, all labels are learnt and the last state is taken, in as many
-# steps.
+# Without it, all labels are learnt, in the steps that so many labels get, and
+# the last state is taken.
 
 # %%
 all_learnt = []
@@ -1169,8 +1168,7 @@ plotting.table(
 )
 
 # %% [markdown]
-# The best of five is the best of this table, and would be a little less in
-# another.
+# The best of five is picked from the table that shows it, which flatters it.
 # Choosing costs time as well; the next cell takes the processor's seconds of
 # k-center for 1,000 of 10,000 points, and of DeepFool for 500 letters.
 
