@@ -928,8 +928,9 @@ for budget in budgets[1:]:
 # One project has published
 # [a table](https://github.com/caumin/model-extraction-benchmark/blob/91a7484ac26d04e53c69fee8b1936a06786559c8/reports/SET-A1/REPORT.md)
 # of accuracies for a LeNet on MNIST copied into a LeNet.
-# Its report says neither whether the API sold labels or probabilities, nor from
-# what pool; the project's configuration files name EMNIST and Fashion-MNIST.
+# Its report says neither whether the API sold labels or probabilities, nor
+# from what pool; the project's configuration files name EMNIST and
+# Fashion-MNIST.
 # So it is context, not a target; the last column is this page's, with labels,
 # rendered letters, the held-back rows in the bill, and a copy that learns from
 # augmented pictures.

@@ -232,8 +232,9 @@ def test_strong_cuts_one_square_out_of_each_picture():
     assert max(seen) == chapter.CUT**2 and min(seen) < 40
 
 
-def test_weight_0_learns_labels_as_without_free_pictures(monkeypatch):
-    """The labelled batches are the same ones, distorted alike."""
+def test_fixmatch_sees_the_labelled_batches_of_augmentation_alone(
+    monkeypatch,
+):
     batches = []
     plain = chapter.loss_of
 
