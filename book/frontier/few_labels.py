@@ -67,6 +67,7 @@ from mexutils import (
 )
 from mexutils.clients import affordable
 from mexutils.metrics import classes_in
+from mexutils.notebook import display
 from mexutils.runs import column, interval, paired_difference, spread_of
 
 KNOCKOFF = load_chapter("attacks/knockoff_nets")
@@ -768,9 +769,9 @@ exam = KNOCKOFF.Exam(
 )
 
 
-def thieves(api, pool, seed, totals, names=tuple(STRATEGIES)):
+def thieves(api, pool, seed, totals, names, start=None):
     """The legs of each strategy; the first is bought once for all of them."""
-    found, start = {}, None
+    found = {}
     for name in names:
         found[name] = active_thief(
             api, pool, totals[-1], seed, name, legs=len(totals), start=start
@@ -780,20 +781,28 @@ def thieves(api, pool, seed, totals, names=tuple(STRATEGIES)):
 
 
 # %% [markdown]
-# All strategies and seeds, each seed behind an API of its own:
+# Each seed has an API of its own; first the strategies that look at answers:
 
 # %%
+QUICK, SLOW = tuple(STRATEGIES)[:3], tuple(STRATEGIES)[3:]
 seeds = range(seed, seed + n_seeds)
 pools = {s: datasets.letters(pool_size, s).x for s in seeds}
 apis = {s: sell() for s in seeds}
-runs = {s: thieves(apis[s], pools[s], s, budgets) for s in seeds}
+runs = {s: thieves(apis[s], pools[s], s, budgets, QUICK) for s in seeds}
+
+# %% [markdown]
+# Then those with DeepFool, which go on from the same first legs, and the
+# judge's scores:
+
+# %%
+for s in seeds:
+    start = runs[s]["random"][0]
+    runs[s] |= thieves(apis[s], pools[s], s, budgets, SLOW, start)
 scored = {
-    name: [
-        [KNOCKOFF.judge(leg.model, exam) for leg in runs[s][name]]
-        for s in seeds
-    ]
+    name: [[KNOCKOFF.judge(leg.model, exam) for leg in runs[s][name]]
+           for s in seeds]
     for name in STRATEGIES
-}
+}  # fmt: skip
 relative = {
     name: np.array([column(legs, "relative") for legs in of_seeds])
     for name, of_seeds in scored.items()
@@ -872,7 +881,7 @@ gains = {
     if i
 }
 first_of = {n: needed[n, levels[0]] for n in STRATEGIES}
-plotting.table(
+wanted = plotting.table(
     [
         {"strategy": name}
         | {
@@ -893,9 +902,9 @@ plotting.table(
         for name in STRATEGIES
     ]
 )
+display(wanted)
 
 
-# %% tags=["remove-input"]
 def side_of_zero(gap):
     """In words: on which side of 0 an interval lies."""
     if gap.low > 0:
@@ -1132,15 +1141,16 @@ plotting.table(
 #
 # **Held-back rows are labels, too.**
 # Is the choice among four states worth a fifth of the labels?
-# Without it, all labels are learnt, in the steps that so many labels get, and
-# the last state is taken.
+# Without it, all labels are learnt, in as many steps, and the last state is
+# taken.
 
 # %%
 all_learnt = []
 for s in seeds:
     leg = runs[s]["random"][-1]
+    steps = training_steps(int(np.sum(~leg.held)))
     leg = leg._replace(held=np.zeros(len(leg.asked), bool))
-    model = learnt_again(pools[s], leg, s)
+    model = learnt_again(pools[s], leg, s, steps=steps)
     all_learnt.append(KNOCKOFF.judge(model, exam)["relative"])
 price_of_check = paired_difference(all_learnt, relative["random"][:, -1])
 print(f"all learnt, minus a fifth held back: {price_of_check:.1f} points")
