@@ -421,6 +421,24 @@ def test_fixmatch_reads_the_pictures_that_were_not_asked(monkeypatch):
     np.testing.assert_array_equal(seen[0], POOL[90:])
 
 
+def test_held_back_pictures_are_looked_at_and_not_learnt(monkeypatch):
+    seen = []
+
+    def spy(images, labels, seed, *, held, **rest):
+        seen.append((images, labels, *held))
+        return nn.Identity()
+
+    monkeypatch.setitem(chapter.learnt_again.__globals__, "taught", spy)
+    labels = np.arange(30) % 3
+    leg = chapter.Leg(np.arange(30)[::-1], labels, labels == 1)
+    chapter.learnt_again(POOL, leg, 0)
+    x, y, held_x, held_y = seen[0]
+    np.testing.assert_array_equal(x, POOL[29::-1][labels != 1])
+    np.testing.assert_array_equal(y, labels[labels != 1])
+    np.testing.assert_array_equal(held_x, POOL[29::-1][labels == 1])
+    assert len(held_y) == 10 and (held_y == 1).all()
+
+
 def test_several_accounts_ask_for_one_attack():
     api = sell()
     quick(Accounts(api, ["a", "b"], rows=5), POOL, 40, 0, legs=2)
