@@ -23,6 +23,7 @@ REBUILT = {
     "defenses/prada_detection",
     "defenses/prediction_poisoning",
     "frontier/exact_copies",
+    "frontier/few_labels",
     "frontier/language_models",
     "frontier/model_guard",
     "frontier/private_head",
