@@ -654,8 +654,7 @@ class DisGuide:
     def start(self, seed):
         """Begin anew, with weights from torch's own generator of numbers."""
         self.network = generator().train()
-        weights = self.network.parameters()
-        self.optimizer = torch.optim.Adam(weights, self.step)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), self.step)
 
     def next(self, attack):
         """The next batch (BATCH, 1, 28, 28) for an attack; asks nothing."""
@@ -988,6 +987,12 @@ for name, kept, loss in (
     ]
 
 # %% tags=["remove-input"]
+for name in ("DisGUIDE", "DFME"):
+    lost = paired_difference(
+        column(rounded[name, 2], "fidelity"),
+        column(rounded[name, "all"], "fidelity"),
+    )
+    print(f"{name}: rounding changes the fidelity by {lost:.1f} points")
 plotting.table(
     [
         {"source": name, "decimals": kept}
@@ -995,14 +1000,6 @@ plotting.table(
         for (name, kept), found in rounded.items()
     ]
 )
-
-# %% tags=["remove-input"]
-for name in ("DisGUIDE", "DFME"):
-    lost = paired_difference(
-        column(rounded[name, 2], "fidelity"),
-        column(rounded[name, "all"], "fidelity"),
-    )
-    print(f"{name}: rounding changes the fidelity by {lost:.1f} points")
 
 # %% [markdown]
 # Where a probability is rounded to 0 its logarithm is lost, and the log
