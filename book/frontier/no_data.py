@@ -378,7 +378,7 @@ for loss in (cross_entropy, log_distance):
 # ### The attack
 #
 # The methods differ in one thing, where the next batch comes from.
-# The plainest source draws it, blots or noise.
+# The plainest source draws it, blots or noise; last in the cell, their light.
 
 
 # %%
@@ -403,6 +403,10 @@ class Drawn:
 def even_noise(n, seed):
     """n pictures (n, 1, 28, 28) of noise, uniform from 0 to 1."""
     return datasets.noise(n, (1, 28, 28), seed)
+
+
+for draw in (KNOCKOFF.blots, even_noise):
+    print(f"{draw.__name__}: mean light {draw(100, seed).mean():.2f}")
 
 
 # %% [markdown]
@@ -667,7 +671,7 @@ class DisGuide:
 
 
 # %% [markdown]
-# The pictures of the theft at the top of this page, from the first to the last:
+# The pictures of the theft at the top of this page, first to last:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Queries of the theft at a glance: the first, those from the middle, the last; above each the label that was paid for."}, "image": {"alt": "Three rows of twelve small pictures, each titled with a digit: queries of one generator at the start, in the middle and at the end of its training."}}
 middle = len(first.rows) // 2
@@ -760,8 +764,8 @@ for name, make in SOURCES.items():
 # For each generator three steps were tried with labels, 0.0005, 0.002 and
 # 0.008; DFME has the best of them, and DisGUIDE one that was within a point of
 # its best.
-# The working copies' rate was tried for DisGUIDE alone and taken over; pictures
-# of less contrast were far worse for both.
+# The working copies' rate was tried for DisGUIDE alone and taken over;
+# pictures of less contrast were far worse for both.
 # The last training takes its rate from the chapter on KnockoffNets, and blots
 # have nothing to choose.
 # Someone without digits could not choose in this way, which flatters the
@@ -1068,8 +1072,9 @@ plotting.table(
 )
 
 # %% [markdown]
-# A budget of 400,000 is a run of its own: `benchmarks/no_data_larger.yml` holds
-# its knobs and the command, and the README beside it says whether it was run.
+# A budget of 400,000 is a run of its own: `benchmarks/no_data_larger.yml`
+# holds its knobs and the commands, and the README beside it says whether it
+# was run.
 #
 # ## Paper and this run
 #
