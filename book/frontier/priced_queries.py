@@ -114,7 +114,7 @@ price_per_1000 = 1.50
 # | sees | all rows of an account, and its own training rows |
 # | does not see | who stands behind an account, or what for |
 # | sets | the price of each call |
-# | wants | thefts that cost more than they are worth, and customers who pay what they always paid |
+# | wants | dear thefts, and customers who pay what they always paid |
 #
 # The survey's defenses bend answers or accuse clients.
 # {cite:t}`dziedzic2022pow` do neither: every answer is true and is sent, and
@@ -478,6 +478,11 @@ def calibrators(votes, held, seed=0, n=40, length=1000):
     return [pools[i % 2][rng.choice(len(held), length)] for i in range(n)]
 
 
+# %% [markdown]
+# The line, and the base:
+
+
+# %%
 def usual_line(clients):
     """Intercept and slope of what clients take, by least squares."""
     paths = [taken(costs) for costs in clients]
@@ -605,9 +610,10 @@ print(f"reckoned {counted:.6f}, billed {billed:.6f}")
 # Forty send digits as they are; ten each send distorted, noisy, faint or bold
 # digits, digits of one class, or digits with a letter among ten rows, which
 # strayed in.
+# Folded: their rows.
 
 
-# %%
+# %% tags=["hide-input"]
 def benign_rows(pool, seed):
     """Rows (m, 1, 28, 28) of each kind of client, by name."""
     rng, noise = np.random.default_rng(seed), torch.Generator()
@@ -624,6 +630,11 @@ def benign_rows(pool, seed):
     return {"digits": pool.x} | {k: x.numpy() for k, x in kinds.items()}
 
 
+# %% [markdown]
+# Their draws, and the first of the bills:
+
+
+# %%
 def population(votes, pool, seed=0, length=1000):
     """Costs (length, orders) of a hundred benign clients, by kind."""
     rng, found = np.random.default_rng(seed), {}
@@ -999,16 +1010,20 @@ for share in progress(SHARES, "mixtures"):
             run["alone"] = multiple(surcharge, run["costs"])
     diluted[share] = thefts[known[share]] if share in known else runs
 
+
 # %% tags=["remove-input"]
+def worth(runs, listed):
+    """Points of fidelity for each dollar of a bill, over seeds."""
+    return 100 * column(runs, "fidelity") / column(runs, "alone") / listed
+
+
 plotting.table(
     [
         {
             "digits": f"{share:.0%}",
             "fidelity (%)": f"{interval(100 * column(runs, 'fidelity')):.1f}",
             "times the list price": f"{interval(column(runs, 'alone')):.2f}",
-            "points a dollar": interval(
-                100 * column(runs, "fidelity") / column(runs, "alone") / listed
-            ).__format__(".1f"),
+            "points a dollar": f"{interval(worth(runs, listed)):.1f}",
         }
         for share, runs in diluted.items()
     ]
@@ -1214,8 +1229,9 @@ same = max(
 )
 Markdown(
     f"Between one account and {accounts} the tariff's bills differ by at most "
-    f"{same:.0e}; letters pay {interval(column(thefts['letters'], 'tariff')):.1f} "
-    "times the list price under either."
+    f"{same:.0e}; letters pay "
+    f"{interval(column(thefts['letters'], 'tariff')):.1f} times the list "
+    "price from any number of them."
 )
 
 # %% [markdown]
@@ -1336,20 +1352,28 @@ for k in (50, 200):
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 class NoCredit(Surcharge):
-    """A surcharge on what was taken since the account was last at its usual."""
+    """A surcharge on what was taken since the account stood lowest."""
+
+    def take(self, client, costs):
+        """As `Pricing.take`, in parts, with the lowest standing kept."""
+        paid = 0.0
+        for part in np.split(costs, range(PART, len(costs), PART)):
+            paid += len(part) * super().take(client, part)
+            standing = super().excess(client) + self.usual[0]
+            self.low = min(getattr(self, "low", 0.0), standing)
+        return paid / len(costs)
 
     def excess(self, client):
-        found, low = super().excess(client), getattr(self, "low", {})
-        low[client] = min(low.get(client, 0.0), found)
-        self.low = low
-        return found - low[client]
+        """What the client has taken beyond its lowest standing."""
+        return super().excess(client) - getattr(self, "low", 0.0)
 
 
-strict = NoCredit(votes, surcharge.usual, surcharge.base)
 for name in ("letters", "digits"):
-    costs, strict.low = thefts[name][0]["costs"], {}
-    before = on_credit(surcharge, costs, dummy, 10_000)
-    after = on_credit(strict, costs, dummy, 10_000)
+    costs = thefts[name][0]["costs"]
+    strict = NoCredit(votes, surcharge.usual, surcharge.base)
+    before, after = (
+        on_credit(price, costs, dummy, 10_000) for price in (surcharge, strict)
+    )
     print(f"{name}: the price of {before:,.0f} rows, now {after:,.0f}")
 # The dummies no longer pay for anything but themselves.
 
@@ -1360,8 +1384,8 @@ for name in ("letters", "digits"):
 #   answer tells, on one scale for customers and thieves.
 # - A price that grows with what an account has taken is one more line in the
 #   ledger, and falsifies no answer.
-# - An exponent of a sum can be divided by opening accounts, and paid in advance
-#   with rows that tell nothing; what remains of it is measured above.
+# - An exponent of a sum can be divided by opening accounts, and paid in
+#   advance with rows that tell nothing; what remains is measured above.
 # - A price by the row cannot be divided, and is lower.
 # - Neither tells a thief with the owner's kind of rows from a customer.
 #
