@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Priced queries: the bill as a defense
 #
-# A prediction API charges everybody the same for a row, and a thief's rows
-# tell more than a customer's.
+# A prediction API charges everybody the same for a row, and some rows make it
+# tell more than others.
 # This chapter measures how much each row tells, lets a client's past set the
 # price of its next queries, and sends everybody the bill: customers, each
 # attack, and thieves with sixteen accounts.
@@ -22,7 +22,7 @@
 #   nearest of them;
 # - build the published price, an exponent of what a client has taken, into
 #   the ledger;
-# - read the bills of a hundred benign clients and of eleven attacks;
+# - read the bills of a hundred benign clients and of twelve attacks;
 # - take the scheme apart with accounts, with digits and with rows that count
 #   for nothing, and price rows so that accounts do not matter.
 #
@@ -526,6 +526,9 @@ print(
 print(f"base {surcharge.base:.3f}")
 
 # %% [markdown]
+# Theirs was 1.18 where neighbours voted on MNIST, with prices from 0.1 to
+# 2,948 seconds.
+#
 # ### The ledger
 #
 # What is charged has to be billed.
@@ -717,10 +720,9 @@ def belongings(pool, seed):
 
 # %% [markdown]
 # Of the attacks most are one call.
-# Two attackers know the pricing: one bends its hundred digits, as those who
-# fooled the watches of [PRADA's
-# detector](../defenses/prada_detection.ipynb) did; the other asks those
-# letters of which a first copy is sure.
+# Three know the pricing: two bend their hundred digits, one of them as the
+# easy rows of [PRADA's detector](../defenses/prada_detection.ipynb), which a
+# first copy is sure of; the third asks letters of which a first copy is sure.
 
 
 # %% tags=["hide-input"]
@@ -750,6 +752,13 @@ def sure_letters(customer, own, n, seed, first=300):
 
 
 def bent_digits(customer, own, n, seed):
+    """A hundred digits, and as they are bent, whatever comes."""
+    rng, times = np.random.default_rng(seed), -(-n // len(own.few))
+    bent = [DETECT.bent(own.few, 0.1, rng) for _ in range(times - 1)]
+    customer.query(np.concatenate([own.few, *bent])[:n])
+
+
+def sure_digits(customer, own, n, seed):
     """A hundred digits, and bent ones of which a first copy is sure."""
     DETECT.easy_rows(customer, own.few, n, seed)
 
@@ -774,6 +783,7 @@ def hundred_and_letters(customer, own, n, seed):
 ATTACKS = {
     "digits": mixed(1.0),
     "bent digits": bent_digits,
+    "bent digits, sure ones": sure_digits,
     "half digits, half letters": mixed(0.5),
     "a hundred digits + letters": hundred_and_letters,
     "sure letters": sure_letters,
@@ -893,8 +903,8 @@ def bought(pricing, costs, accounts=1, budget=None):
 print([bought(surcharge, run["costs"]) for run in thefts["letters"]])
 
 # %% [markdown]
-# So few of a thousand letters are left for each seed.
-# Their copies:
+# So many of a thousand letters can be bought, seed by seed.
+# What the copies are worth:
 
 
 # %%
@@ -1030,10 +1040,9 @@ plotting.table(
 )
 
 # %% [markdown]
-# *Bent digits* in the tables above need no more than a hundred digits for
-# this.
+# *Bent digits* in the tables above need no more than a hundred digits.
 # *Sure letters* were chosen by what a copy is sure of, in the hope that the
-# victim's training rows are, too.
+# victim's training rows are of one mind there, too.
 #
 # ### Credit
 #
@@ -1085,8 +1094,8 @@ def taking_turns(groups):
 
 linked = []
 for i in range(n_seeds):
-    calm = benign["digits"][8 * i : 8 * i + accounts]
-    calm = (2 * calm)[:accounts]
+    drawn = np.random.default_rng(seed + i).choice(40, accounts, False)
+    calm = [benign["digits"][j] for j in drawn]
     one = thefts["letters"][i]["costs"]
     cases = {"a thief": (one, accounts)}
     for name, them in (("benign", calm), ("mixed", [*calm[1:], one])):
@@ -1121,7 +1130,7 @@ plotting.table(
 #
 # ### A price that cannot be divided
 #
-# The accounts win because the price of a row depends on those before it.
+# Accounts help because the price of a row depends on those before it.
 # A *tariff* does not: a row costs what it tells, at one fixed order, and a
 # fixed part besides, and sums are the same in whatever way they are divided.
 # With a row's cost $\rho$, the usual cost $\bar\rho$ and the share $s$ of the
@@ -1207,7 +1216,7 @@ plotting.table(
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of each attack's copy against its bill, in times the list price: by surcharge from one account, by surcharge from sixteen, and by tariff. Each point is the mean over seeds, with 95 % intervals."}, "image": {"alt": "Three panels with the same fidelity axis. In each, one point for each attack, with crosses of intervals; the horizontal axis is the multiple of the list price, logarithmic."}}
 fig, axes = plt.subplots(1, 3, figsize=(7.2, 3.6), sharex=True, sharey=True)
-shades, marks = list(plotting.COLOURS.values()), "osD^vPX*<>p"
+shades, marks = list(plotting.COLOURS.values()), "osD^vPX*<>phd"
 for ax, (words, key) in zip(axes, list(prices.items())[:3], strict=True):
     for i, (name, runs) in enumerate(thefts.items()):
         x, y = interval(column(runs, key)), interval(column(runs, "fidelity"))
@@ -1236,8 +1245,8 @@ Markdown(
 
 # %% [markdown]
 # What the tariff gives up is the exponent.
-# What both leave untouched is on the left of the panels: rows that look like
-# the owner's own are priced like a customer's, since that is what they are.
+# What both leave untouched are rows that look like the owner's own: they are
+# priced like a customer's, since that is what they are.
 #
 # ## The bill
 #
@@ -1271,13 +1280,13 @@ claims.add(
 claims.add(
     "letters against benign digits: taken after all queries (ratio)",
     ratio.mean(),
-    low=3,
+    low=4,
     paper="528 / 247, other pictures",
 )
 claims.add(
     "letters, one account: times the list price (mean)",
     alone.mean(),
-    low=4,
+    low=10,
 )
 claims.add(
     "letters, sixteen accounts: times the list price (mean)",
@@ -1307,7 +1316,22 @@ claims.add(
 claims.add(
     "tariff: letters, times the list price (mean)",
     column(thefts["letters"], "tariff").mean(),
-    low=2.5,
+    low=5,
+)
+claims.add(
+    "tariff: bent digits, sure ones, times the list price (mean)",
+    column(thefts["bent digits, sure ones"], "tariff").mean(),
+    high=1.5,
+)
+claims.add(
+    "bent digits, sure ones: fidelity (mean)",
+    column(thefts["bent digits, sure ones"], "fidelity").mean(),
+    low=0.8,
+)
+claims.add(
+    "sure letters against letters, one account: bills (ratio of means)",
+    column(thefts["sure letters"], "alone").mean() / alone.mean(),
+    high=0.75,
 )
 claims.add(
     "tariff: one account against sixteen, largest difference",
@@ -1340,7 +1364,8 @@ for k in (50, 200):
         costs = [renyi_costs(log_other(c, part * k), part * k) for c in counts]
         calm, strange_ones = (epsilon(c.sum(axis=0)) for c in costs)
         print(f"k {k}, sigma {part * k:g}: {strange_ones / calm:.1f} times")
-# Much noise makes all rows alike, little makes the digits differ.
+# Where sigma is large, no row passes the bound's condition, and all tell
+# lambda / sigma^2.
 
 # %% [markdown]
 # :::{admonition} Exercise 2
@@ -1386,7 +1411,7 @@ for name in ("letters", "digits"):
 #   ledger, and falsifies no answer.
 # - An exponent of a sum can be divided by opening accounts, and paid in
 #   advance with rows that tell nothing; what remains is measured above.
-# - A price by the row cannot be divided, and is lower.
+# - A price by the row has no exponent, and cannot be divided.
 # - Neither tells a thief with the owner's kind of rows from a customer.
 #
 # ## References
