@@ -988,6 +988,7 @@ for name, values in crowd.items():
 ax.set(xscale="log", yscale="log", xlabel="accounts",
        ylabel="times the list price")  # fmt: skip
 ax.set_xticks(crowds, [str(k) for k in crowds])
+ax.set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
 ax.minorticks_off()
 ax.legend()
 plt.show()
@@ -1222,11 +1223,13 @@ for ax, (words, key) in zip(axes, list(prices.items())[:3], strict=True):
         x, y = interval(column(runs, key)), interval(column(runs, "fidelity"))
         ax.errorbar(
             x.mean, 100 * y.mean, fmt=marks[i], color=shades[i % 7],
-            xerr=[[x.mean - max(x.low, 0.5)], [x.high - x.mean]],
+            xerr=[[x.mean - max(x.low, x.mean / 9)], [x.high - x.mean]],
             yerr=100 * (y.high - y.mean), label=name, ms=5, lw=1,
         )  # fmt: skip
     ax.set(xscale="log", title=words, xlabel="times the list price")
     ax.title.set_fontsize(9)
+    ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+    ax.minorticks_off()
 axes[0].set_ylabel("fidelity (%)")
 fig.legend(*axes[0].get_legend_handles_labels(), fontsize=7, ncol=4,
            loc="outside lower center")  # fmt: skip
