@@ -65,7 +65,7 @@ from mexutils import (
     training,
     victims,
 )
-from mexutils.notebook import Markdown, progress
+from mexutils.notebook import Markdown, display, progress
 from mexutils.runs import (
     column,
     interval,
@@ -162,16 +162,24 @@ price_per_1000 = 1.50
 # %% [markdown]
 # ## From scratch
 #
+# The settings of the two prices, all of which are the owner's to choose:
+
+# %%
+NEIGHBOURS, SIGMA = 50, 5.0  # rows that vote; noise, in votes
+WHOLE = np.arange(2.0, 33), np.geomspace(33, 1000, 30).round()
+ORDERS, DELTA = np.concatenate(WHOLE), 1e-5  # of the scale
+PART, MOST = 10, 1000.0  # rows charged at one price; the highest price
+FAIR, FEW = 1.5, 0.05  # a price that few benign clients pass; how few
+ORDER = 4.0  # at which a tariff reads the costs
+print(f"{len(ORDERS)} orders from {ORDERS[0]:g} to {ORDERS[-1]:g}")
+
+# %% [markdown]
 # ### Votes
 #
 # The victim knows 10,000 of its training rows by their features.
 
 
 # %%
-NEIGHBOURS = 50
-"""How many training rows vote."""
-
-
 class Neighbours:
     """Votes of the nearest training rows, in a network's last features.
 
@@ -224,6 +232,11 @@ def checked_votes(votes):
     return votes
 
 
+def log_less(x):
+    """ln(1 - e^x), for x below 0, without loss of digits."""
+    return np.where(x > -0.7, np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
+
+
 # %%
 for name, rows in {"digits": digits, "letters": letters}.items():
     print(name, *(np.sort(row)[:-4:-1] for row in votes(rows[:5])))
@@ -236,10 +249,6 @@ for name, rows in {"digits": digits, "letters": letters}.items():
 
 
 # %%
-SIGMA = NEIGHBOURS / 10
-"""Standard deviation of the noise, in votes."""
-
-
 def log_other(votes, sigma=SIGMA):
     """ln q (n,): how likely noise makes another class win, at most.
 
@@ -274,12 +283,6 @@ log_other([[50, 0, 0], [40, 10, 0], [26, 24, 0], [17, 17, 16]]).round(2)
 
 
 # %%
-ORDERS = np.append(
-    np.arange(2.0, 33), np.unique(np.geomspace(33, 1000, 30).round())
-)
-"""Orders at which the costs are kept, from 2 to 1,000."""
-
-
 def renyi_costs(log_q, sigma=SIGMA, orders=ORDERS):
     """What answers tell, (n, orders), from ln q (n,).
 
@@ -299,11 +302,6 @@ def renyi_costs(log_q, sigma=SIGMA, orders=ORDERS):
         bound = np.maximum(np.logaddexp(*both) / up, 0)
     costs = np.where(holds, np.minimum(most, bound), most)
     return np.where(np.isneginf(log_q), 0.0, costs)
-
-
-def log_less(x):
-    """ln(1 - e^x), for x below 0, without loss of digits."""
-    return np.where(x > -0.7, np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
 
 
 # %% [markdown]
@@ -328,14 +326,11 @@ plt.show()
 #
 # ### What a client has taken
 #
-# Costs are added order by order, and the best order is chosen last.
+# Costs are added order by order, and the best order is chosen last; below, for
+# the two clients of the first cell, after 10, 100 and 500 queries.
 
 
 # %%
-DELTA = 1e-5
-"""The delta of the conversion."""
-
-
 def epsilon(spent, orders=ORDERS, delta=DELTA):
     """One number for added costs (..., orders). Source: Mironov (2017)."""
     return (spent + np.log(1 / delta) / (orders - 1)).min(axis=-1)
@@ -351,10 +346,6 @@ def taken(costs):
     return epsilon(np.cumsum(costs, axis=0))
 
 
-# %% [markdown]
-# The two clients of the first cell, after 10, 100 and 500 queries:
-
-# %%
 streams = {"digits": digits, "letters": letters}
 streams = {name: costs_of(votes, rows) for name, rows in streams.items()}
 for name, costs in streams.items():
@@ -370,10 +361,6 @@ for name, costs in streams.items():
 
 
 # %%
-PART = 10
-"""Rows that are charged at one price."""
-
-
 class Pricing:
     """A monitor that says how many times the list price a call costs.
 
@@ -410,10 +397,6 @@ class Pricing:
 
 
 # %%
-MOST = 1000.0
-"""The highest price, in times the list price."""
-
-
 class Surcharge(Pricing):
     """The list price times base ** (taken - usual), from 1 to `MOST`.
 
@@ -456,16 +439,10 @@ for name in ("letters", "digits"):
 # of them with the distortions that it trained with.
 # A line through what they take is what is usual; the base is such that
 # nineteen of twenty never see a price above 1.5.
+# Folded: the draws.
 
 
-# %%
-FAIR = 1.5
-"""The price, in times the list price, that few benign clients may pass."""
-
-FEW = 0.05
-"""The share of calibrating clients that may."""
-
-
+# %% tags=["hide-input"]
 def calibrators(votes, held, seed=0, n=40, length=1000):
     """Costs (length, orders) of n benign clients, half of them distorted.
 
@@ -532,11 +509,11 @@ print(f"base {surcharge.base:.3f}")
 # ### The ledger
 #
 # What is charged has to be billed.
-# This ledger is the API's own one, with a price that is not the same for all;
-# `priced_api` puts both into an API.
+# The folded `PricedLedger` is the API's own ledger, with a price that is not
+# the same for all; `priced_api` puts both into an API.
 
 
-# %%
+# %% tags=["hide-input"]
 class PricedLedger(Ledger):
     """A ledger that charges each call the multiple that `pricing` says."""
 
@@ -594,6 +571,11 @@ def charges(pricing, costs, accounts=1):
     return np.array(times) * [len(call) for call in calls]
 
 
+# %% [markdown]
+# The sum is the bill; the first cell's thief is billed the same:
+
+
+# %%
 def multiple(pricing, costs, accounts=1):
     """The bill of rows (n, orders), in times the list price."""
     return charges(pricing, costs, accounts).sum() / len(costs)
@@ -613,7 +595,7 @@ print(f"reckoned {counted:.6f}, billed {billed:.6f}")
 # Forty send digits as they are; ten each send distorted, noisy, faint or bold
 # digits, digits of one class, or digits with a letter among ten rows, which
 # strayed in.
-# Folded: their rows.
+# Folded: their rows and draws.
 
 
 # %% tags=["hide-input"]
@@ -633,11 +615,6 @@ def benign_rows(pool, seed):
     return {"digits": pool.x} | {k: x.numpy() for k, x in kinds.items()}
 
 
-# %% [markdown]
-# Their draws, and the first of the bills:
-
-
-# %%
 def population(votes, pool, seed=0, length=1000):
     """Costs (length, orders) of a hundred benign clients, by kind."""
     rng, found = np.random.default_rng(seed), {}
@@ -654,6 +631,10 @@ def population(votes, pool, seed=0, length=1000):
     return found
 
 
+# %% [markdown]
+# Their bills:
+
+# %%
 pool = datasets.Sample(mnist.test.x[rest], mnist.test.y[rest])
 benign = population(votes, pool, seed, length)
 bills = {k: [multiple(surcharge, c) for c in cs] for k, cs in benign.items()}
@@ -696,9 +677,13 @@ plotting.table(
 # It has letters and, where it wants them, digits of the victim's kind; a
 # hundred of these, ten of each class, are the natural pictures that PRADA's
 # attack begins with.
+# Of the attacks most are one call.
+# Three know the pricing: two bend their hundred digits, one of them as the
+# easy rows of [PRADA's detector](../defenses/prada_detection.ipynb), which a
+# first copy is sure of; the third asks letters of which a first copy is sure.
 
 
-# %%
+# %% tags=["hide-input"]
 class Own(NamedTuple):
     """What an attacker has: natural digits, a hundred of them mixed, letters.
 
@@ -718,14 +703,36 @@ def belongings(pool, seed):
     return Own(pool.x[order], few, datasets.letters(4000, seed))
 
 
-# %% [markdown]
-# Of the attacks most are one call.
-# Three know the pricing: two bend their hundred digits, one of them as the
-# easy rows of [PRADA's detector](../defenses/prada_detection.ipynb), which a
-# first copy is sure of; the third asks letters of which a first copy is sure.
+def theft(victim, votes, ask, own, n, seed):
+    """Rows, answers and costs of an attack of n queries."""
+    customer = Accounts(PredictionAPI(victim.predict_proba))
+    ask(customer, own, n, seed)
+    x, answers = customer.transfer_set()
+    return {"x": x, "answers": answers, "costs": costs_of(votes, x)}
 
 
-# %% tags=["hide-input"]
+def fidelity(run, exam, own, seed, n=None):
+    """Fidelity of a copy from the first n answers of a theft, 0 to 1."""
+    copied = KNOCKOFF.train_substitute(run["x"][:n], run["answers"][:n], seed)
+    return metrics.fidelity(training.predict_proba(copied, exam), own)
+
+
+def mixed(share):
+    """An attack that sends digits for this share, and letters, shuffled."""
+
+    def ask(customer, own, n, seed):
+        many = round(share * n)
+        rows = np.concatenate([own.digits[:many], own.letters.x[: n - many]])
+        customer.query(np.random.default_rng(seed).permutation(rows))
+
+    return ask
+
+
+def hundred_and_letters(customer, own, n, seed):
+    """A hundred digits first, then letters."""
+    customer.query(np.concatenate([own.few, own.letters.x])[:n])
+
+
 def adaptive(customer, own, n, seed):
     """KnockoffNets' adaptive policy over the letters."""
     x, y = own.letters
@@ -763,23 +770,10 @@ def sure_digits(customer, own, n, seed):
     DETECT.easy_rows(customer, own.few, n, seed)
 
 
+# %% [markdown]
+# By name:
+
 # %%
-def mixed(share):
-    """An attack that sends digits for this share, and letters, shuffled."""
-
-    def ask(customer, own, n, seed):
-        many = round(share * n)
-        rows = np.concatenate([own.digits[:many], own.letters.x[: n - many]])
-        customer.query(np.random.default_rng(seed).permutation(rows))
-
-    return ask
-
-
-def hundred_and_letters(customer, own, n, seed):
-    """A hundred digits first, then letters."""
-    customer.query(np.concatenate([own.few, own.letters.x])[:n])
-
-
 ATTACKS = {
     "digits": mixed(1.0),
     "bent digits": bent_digits,
@@ -803,20 +797,6 @@ ATTACKS = {
 
 
 # %%
-def theft(victim, votes, ask, own, n, seed):
-    """Rows, answers and costs of an attack of n queries."""
-    customer = Accounts(PredictionAPI(victim.predict_proba))
-    ask(customer, own, n, seed)
-    x, answers = customer.transfer_set()
-    return {"x": x, "answers": answers, "costs": costs_of(votes, x)}
-
-
-def fidelity(run, exam, own, seed, n=None):
-    """Fidelity of a copy from the first n answers of a theft, 0 to 1."""
-    copied = KNOCKOFF.train_substitute(run["x"][:n], run["answers"][:n], seed)
-    return metrics.fidelity(training.predict_proba(copied, exam), own)
-
-
 exam = mnist.test.x[8000:]
 answers = victim.predict_proba(exam)
 seeds = range(seed, seed + n_seeds)
@@ -885,10 +865,14 @@ plotting.table(
 #
 # An attacker who is charged more can buy less.
 # The next table gives everybody the list price of a thousand rows, and asks
-# what a copy of the rows that this buys is worth.
+# what a copy of the rows that this buys is worth (folded).
 
 
-# %%
+# %% tags=["hide-input"]
+BUYERS = "digits", "bent digits", "a hundred digits + letters", "letters"
+"""The attacks whose purse is watched."""
+
+
 def bought(pricing, costs, accounts=1, budget=None):
     """How many of the rows (n, orders) a budget buys, in the order sent.
 
@@ -898,18 +882,6 @@ def bought(pricing, costs, accounts=1, budget=None):
     spent = np.cumsum(charges(pricing, costs, accounts))
     calls = int(np.searchsorted(spent, budget * (1 + 1e-9), side="right"))
     return min(PART * calls, len(costs))
-
-
-print([bought(surcharge, run["costs"]) for run in thefts["letters"]])
-
-# %% [markdown]
-# So many of a thousand letters can be bought, seed by seed.
-# What the copies are worth:
-
-
-# %%
-BUYERS = "digits", "bent digits", "a hundred digits + letters", "letters"
-"""The attacks whose purse is watched."""
 
 
 def purchase(pricing, run, exam, own, seed, accounts=1):
@@ -931,6 +903,12 @@ def purchases(pricing, thefts, exam, own, seed, accounts=1):
     }
 
 
+# %% [markdown]
+# So many of a thousand letters can be bought, seed by seed, and then what the
+# copies are worth:
+
+# %%
+print([bought(surcharge, run["costs"]) for run in thefts["letters"]])
 market = thefts, exam, answers, seed
 purse = {"one account": purchases(surcharge, *market)}
 
@@ -968,7 +946,7 @@ of_purse(purse, thefts)
 # An exponent of the sum is not the sum of exponents.
 # The same thousand rows, from more and more accounts that nobody links:
 
-# %%
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "The bill of a thousand rows, in times the list price, against the number of accounts that share them; mean over seeds with 95 % intervals."}, "image": {"alt": "Five curves on logarithmic axes, from one account to a hundred: noise, letters, digits, bent digits, and a hundred digits with letters."}}
 crowds = [1, 4, accounts, 100]
 crowd = {
     name: [
@@ -980,8 +958,6 @@ crowd = {
 for run in thefts.values():
     for one in run:
         one["crowd"] = multiple(surcharge, one["costs"], accounts)
-
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "The bill of a thousand rows, in times the list price, against the number of accounts that share them; mean over seeds with 95 % intervals."}, "image": {"alt": "Five curves on logarithmic axes, from one account to a hundred: noise, letters, digits, bent digits, and a hundred digits with letters."}}
 fig, ax = plt.subplots()
 for name, values in crowd.items():
     plotting.band(ax, crowds, values, name)
@@ -1007,11 +983,11 @@ Markdown(
 # Whoever has digits is a customer in every respect but one.
 # Between digits and letters an attacker may choose its own mixture:
 
-# %%
-SHARES = 0.0, 0.25, 0.5, 0.75, 1.0
+# %% tags=["remove-input"]
+parts = 0.0, 0.25, 0.5, 0.75, 1.0
 known = {0.0: "letters", 0.5: "half digits, half letters", 1.0: "digits"}
 diluted = {}
-for share in progress(SHARES, "mixtures"):
+for share in progress(parts, "mixtures"):
     if share not in known:
         ask = mixed(share)
         runs = [theft(victim, votes, ask, o, length, s)
@@ -1022,7 +998,6 @@ for share in progress(SHARES, "mixtures"):
     diluted[share] = thefts[known[share]] if share in known else runs
 
 
-# %% tags=["remove-input"]
 def worth(runs, listed):
     """Points of fidelity for each dollar of a bill, over seeds."""
     return 100 * column(runs, "fidelity") / column(runs, "alone") / listed
@@ -1083,7 +1058,7 @@ for n, rows in credit.items():
 # with a thief among them, each unlinked and as one:
 
 
-# %%
+# %% tags=["remove-input"]
 def taking_turns(groups):
     """Costs of several clients, ten rows of each in turn."""
     return np.concatenate(
@@ -1109,7 +1084,6 @@ for i in range(n_seeds):
         }
     )
 
-# %% tags=["remove-input"]
 cases_in_words = {
     "a thief": f"a thief's {accounts}",
     "benign": f"{accounts} benign ones",
@@ -1136,7 +1110,7 @@ plotting.table(
 # and spare them, too: the line and the base then allow for them.
 # What is left of the bill for letters?
 
-# %%
+# %% tags=["remove-input"]
 aside = datasets.Sample(held, mnist.test.y[:2000])
 known_kinds = population(votes, aside, seed + 1, length)
 calibrated_on = calibrators(votes, held, seed)
@@ -1150,7 +1124,6 @@ for kind in (None, "noisy", "a letter in ten", "faint"):
     spared.append({"kind": kind, "base": wide.base, "theirs": theirs,
                    "letters": bill})  # fmt: skip
 
-# %% tags=["remove-input"]
 plotting.table(
     [
         {
@@ -1184,10 +1157,6 @@ plotting.table(
 
 
 # %%
-ORDER = 4.0
-"""The order at which a tariff reads the costs."""
-
-
 class Tariff(Pricing):
     """A price by the row: 1 + share * (cost - usual) / usual.
 
@@ -1206,6 +1175,11 @@ class Tariff(Pricing):
         return 1 + self.share * (cost / self.usual - 1)
 
 
+# %% [markdown]
+# It is calibrated on the same clients:
+
+
+# %%
 def tariff_for(votes, held, seed=0):
     """A `Tariff` with a bill above `FAIR` for few calibrating clients."""
     clients = calibrators(votes, held, seed)
@@ -1216,7 +1190,7 @@ def tariff_for(votes, held, seed=0):
 
 
 # %% [markdown]
-# It is calibrated on the same clients, and meets everybody once more:
+# Then it meets everybody once more:
 
 # %%
 tariff = tariff_for(votes, held, seed)
@@ -1230,32 +1204,32 @@ print(f"share {tariff.share:.2f}", end=", ")
 print(f"median bill {np.median(everybody_by_row):.2f}", end=", ")
 print(f"above {FAIR}: {dear(everybody_by_row):.0%}")
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of each attack's copy against its bill, in times the list price: by surcharge from one account, by surcharge from sixteen, and by tariff. Each point is the mean over seeds, with 95 % intervals."}, "image": {"alt": "Three panels with the same fidelity axis. In each, one point for each attack, with crosses of intervals; the horizontal axis is the multiple of the list price, logarithmic."}}
 prices = {
     "surcharge": "alone",
     f"surcharge, {accounts} accounts": "crowd",
     "tariff": "tariff",
     f"tariff, {accounts} accounts": "tariff crowd",
 }
-plotting.table(
-    [
-        {"attack": name}
-        | {
-            words: f"{interval(column(runs, key)):.2f}"
-            for words, key in prices.items()
-        }
-        for name, runs in thefts.items()
-    ]
-    + [
-        {
-            "attack": "benign clients, median",
-            "surcharge": f"{np.median(everybody):.2f}",
-            "tariff": f"{np.median(everybody_by_row):.2f}",
-        }
-    ]
+display(
+    plotting.table(
+        [
+            {"attack": name}
+            | {
+                words: f"{interval(column(runs, key)):.2f}"
+                for words, key in prices.items()
+            }
+            for name, runs in thefts.items()
+        ]
+        + [
+            {
+                "attack": "benign clients, median",
+                "surcharge": f"{np.median(everybody):.2f}",
+                "tariff": f"{np.median(everybody_by_row):.2f}",
+            }
+        ]
+    )
 )
-
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Fidelity of each attack's copy against its bill, in times the list price: by surcharge from one account, by surcharge from sixteen, and by tariff. Each point is the mean over seeds, with 95 % intervals."}, "image": {"alt": "Three panels with the same fidelity axis. In each, one point for each attack, with crosses of intervals; the horizontal axis is the multiple of the list price, logarithmic."}}
 fig, axes = plt.subplots(1, 3, figsize=(7.2, 3.6), sharex=True, sharey=True)
 shades, marks = list(plotting.COLOURS.values()), "osD^vPX*<>phd"
 for ax, (words, key) in zip(axes, list(prices.items())[:3], strict=True):
