@@ -810,7 +810,7 @@ for name, ask in progress(ATTACKS.items(), "attacks"):
         run["alone"] = multiple(surcharge, run["costs"])
     thefts[name] = runs
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "What clients have taken against their queries; mean over seeds (of forty benign clients, for these) with 95 % intervals. The dashed line is what is usual."}, "image": {"alt": "Curves of epsilon against queries from 10 to 1,000 for benign clients and six attacks, and a dashed straight line."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "What clients have taken against their queries; mean over seeds (of forty benign clients, for these) with 95 % intervals. The dashed line is what is usual."}, "image": {"alt": "Curves of epsilon against queries from 10 to 1,000 for benign clients and five attacks, and a dashed straight line."}}
 some = ["noise", "letters", "a hundred digits + letters", "sure letters",
         "bent digits"]  # fmt: skip
 at = np.unique(np.linspace(PART, length, 12).round().astype(int))
