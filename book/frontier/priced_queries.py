@@ -888,7 +888,9 @@ def purchase(pricing, run, exam, own, seed, accounts=1):
     """Rows that the list price of a theft buys, and fidelity of their copy."""
     n = bought(pricing, run["costs"], accounts)
     whole = n == len(run["costs"])
-    score = run["fidelity"] if whole else fidelity(run, exam, own, seed, n)
+    score = run["fidelity"]
+    if not whole:
+        score = fidelity(run, exam, own, seed, n) if n else 0.0  # no copy
     return {"rows": n, "fidelity": score}
 
 
