@@ -1242,7 +1242,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (short)
 # :class: attention
 # k-center wants to leave no point far from all that are taken.
 # How far is the farthest point from 50 that it takes, and from 50 at random?
@@ -1257,7 +1257,7 @@ for name, taken in (
     print(f"{name}: {cdist(cloud, cloud[taken]).min(axis=1).max():.2f}")
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # Pictures that are near the copy's boundary: are they near the victim's?
 # Rank 500 letters by DeepFool on the last copy, and look at the victim's
@@ -1271,7 +1271,7 @@ top = victim.predict_proba(some).max(axis=1)[ranks]
 print([f"{quarter.mean():.2f}" for quarter in np.array_split(top, 4)])
 
 # %% [markdown]
-# :::{admonition} Exercise 3
+# :::{admonition} Exercise 3 (medium)
 # :class: attention
 # Both ideas can be had at once.
 # Train the last leg of k-center with FixMatch.

@@ -1134,7 +1134,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # DFME's generator pays for answers that its copy never learns from.
 # Let it: how does the copy change, at 5,000 probabilities?
@@ -1173,7 +1173,7 @@ for make in (Dfme, Thrifty):
 # %% [markdown]
 # The second probe of a picture is almost the same picture, and is left out.
 #
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (short)
 # :class: attention
 # How many answers would DFME's generator take of 20,000 with ten directions?
 # :::

@@ -1372,7 +1372,7 @@ claims.check()
 # %% [markdown]
 # ## Exercises
 #
-# :::{admonition} Exercise 1
+# :::{admonition} Exercise 1 (medium)
 # :class: attention
 # How far do letters and digits lie apart with other numbers of neighbours and
 # other noise?
@@ -1392,7 +1392,7 @@ for k in (50, 200):
 # lambda / sigma^2.
 
 # %% [markdown]
-# :::{admonition} Exercise 2
+# :::{admonition} Exercise 2 (medium)
 # :class: attention
 # Take the credit away: let no account fall below what is usual.
 # What do letters after 10,000 dummies cost then, and what do digits?
