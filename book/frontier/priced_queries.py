@@ -34,12 +34,8 @@
 # %% tags=["remove-cell"]
 try:
     import mexutils  # noqa: F401
-except ModuleNotFoundError:  # on Colab: leave its torch and numpy alone
-    get_ipython().run_line_magic(
-        "pip",
-        "install -q --no-deps "
-        "git+https://github.com/model-extraction-hands-on/book",
-    )
+except ModuleNotFoundError as error:  # the site's notebooks install it here
+    raise RuntimeError("run make book first, or pip install .") from error
 
 # %% tags=["hide-input"]
 import copy
