@@ -366,7 +366,12 @@ def dawn_claim(mark, own, suspect, asked, u=1.0):
 # $$
 
 
-# %%
+# %% [markdown]
+# Folded: the heights and waves of many directions at once, sizes and signs,
+# and correlations.
+
+
+# %% tags=["hide-input"]
 class Waves:
     """The waves of k secret directions.
 
@@ -394,13 +399,25 @@ class Waves:
         return np.cos(self.frequency * self.heights(x))
 
 
-keys = np.random.default_rng(seed).normal(size=(n_keys, 784))
-np.quantile(Waves(keys[:1], letters).heights(letters), (0.1, 0.5, 0.9)).round(
-    2
-)
+def _sign(own):
+    """s: 1 at the label, -1 elsewhere, (n, c)."""
+    label = own.argmax(axis=1)[:, None]
+    return np.where(np.arange(own.shape[1]) == label, 1.0, -1.0)
+
+
+def _size(own, epsilon):
+    """e: epsilon at the label, spread over the others elsewhere, (n, c)."""
+    return np.where(_sign(own) > 0, epsilon, epsilon / (own.shape[1] - 1))
+
+
+def correlations(left, waves):
+    """Correlation of each row of (m, n) with each column of (n, k)."""
+    left = stats.zscore(np.atleast_2d(left), axis=1)
+    waves = (waves - waves.mean(axis=0)) / waves.std(axis=0)
+    return left @ waves / len(waves)
+
 
 # %% [markdown]
-# A tenth, a half and nine tenths of the letters lie below these heights.
 # The perturbation is the formula; below it, what it does to answers.
 
 
@@ -422,17 +439,7 @@ class CosineMark:
         return sent / (1 + 2 * self.epsilon)
 
 
-def _sign(own):
-    """s: 1 at the label, -1 elsewhere, (n, c)."""
-    label = own.argmax(axis=1)[:, None]
-    return np.where(np.arange(own.shape[1]) == label, 1.0, -1.0)
-
-
-def _size(own, epsilon):
-    """e: epsilon at the label, spread over the others elsewhere, (n, c)."""
-    return np.where(_sign(own) > 0, epsilon, epsilon / (own.shape[1] - 1))
-
-
+keys = np.random.default_rng(seed).normal(size=(n_keys, 784))
 wave = CosineMark(Waves(keys[:1], letters))
 for name, x, p in (("digits", test.x, right), ("letters", letters, own)):
     sent = wave(x, p)
@@ -453,13 +460,6 @@ for name, x, p in (("digits", test.x, right), ("letters", letters, own)):
 
 
 # %%
-def correlations(left, waves):
-    """Correlation of each row of (m, n) with each column of (n, k)."""
-    left = stats.zscore(np.atleast_2d(left), axis=1)
-    waves = (waves - waves.mean(axis=0)) / waves.std(axis=0)
-    return left @ waves / len(waves)
-
-
 def cosine_claim(own, suspect, asked, waves, u=1.0):
     """Evidence that a suspect's probabilities follow the owner's wave.
 
@@ -650,9 +650,11 @@ plt.show()
 # Small networks suffice, on digits in a quarter of the pixels, all trained
 # side by side: the weights of all lie in one array, and a batched product
 # moves them together.
+# Folded: such a crowd and its training; and larger networks, an innocent one
+# and a copy of the owner's own, for later.
 
 
-# %%
+# %% tags=["hide-input"]
 class Crowd:
     """m small networks, asked together.
 
@@ -686,11 +688,6 @@ def pooled(x):
     return F.avg_pool2d(torch.tensor(x, dtype=torch.float32), 2).flatten(1)
 
 
-# %% [markdown]
-# Their training, each on rows of its own:
-
-
-# %%
 def train_crowd(x, y, rows, seed, steps=300, hidden=64, lr=1e-2):
     """A `Crowd` whose network i has learnt x[rows[i]], y[rows[i]].
 
@@ -716,6 +713,20 @@ def train_crowd(x, y, rows, seed, steps=300, hidden=64, lr=1e-2):
         optimizer.step()
         slope.step()
     return Crowd([w.detach() for w in weights])
+
+
+def own_copy(seed, n=5000, steps=300):
+    """A copy that the owner makes of its own model, from other letters."""
+    rows = datasets.letters(n, seed + 1000).x
+    own = victims.mnist_lenet().predict_proba(rows)
+    return KNOCKOFF.train_substitute(rows, own, seed, steps=steps)
+
+
+def stranger(seed, n=8000, steps=150):
+    """A large innocent network, of the kind that thieves train."""
+    rows = np.random.default_rng([seed, 4]).permutation(50_000)[:n]
+    x, y = datasets.mnist().train
+    return KNOCKOFF.train_substitute(x[rows], y[rows], seed, steps=steps)
 
 
 # %% [markdown]
@@ -813,20 +824,6 @@ def fingerprint_claim(points, labels, suspect, usual, u=1.0):
 
 
 # %%
-def own_copy(seed, n=5000, steps=300):
-    """A copy that the owner makes of its own model, from other letters."""
-    rows = datasets.letters(n, seed + 1000).x
-    own = victims.mnist_lenet().predict_proba(rows)
-    return KNOCKOFF.train_substitute(rows, own, seed, steps=steps)
-
-
-def stranger(seed, n=8000, steps=150):
-    """A large innocent network, of the kind that thieves train."""
-    rows = np.random.default_rng([seed, 4]).permutation(50_000)[:n]
-    x, y = datasets.mnist().train
-    return KNOCKOFF.train_substitute(x[rows], y[rows], seed, steps=steps)
-
-
 candidates = datasets.letters(3000, seed + 3000).x
 own_there = victim.predict_proba(candidates)
 said, ask = crowd.predict_proba(candidates), training.predict_proba
@@ -891,14 +888,10 @@ def blind_walks(ask, x, seed, most=10, scale=0.1):
 
 
 # %% [markdown]
-# The claim takes the walks of an owner's model and of a suspect.
-# The book's victim cannot be asked: its training rows are everybody's.
-# Five smaller owners have 400 digits each that nobody else has, and learn them
-# by heart; a thief copies each from 3,000 letters, and another from 3,000
-# digits.
+# Folded: the claim, from the walks of an owner's model and of a suspect.
 
 
-# %%
+# %% tags=["hide-input"]
 def inference_claim(private, public, suspect_private, suspect_public):
     """p by Welch's test that private rows are farther from the boundary.
 
@@ -916,6 +909,13 @@ def inference_claim(private, public, suspect_private, suspect_public):
     return float(np.nan_to_num(test.pvalue, nan=1.0))
 
 
+# %% [markdown]
+# The book's victim cannot be asked: its training rows are everybody's.
+# Five smaller owners have 400 digits each that nobody else has, and learn them
+# by heart; a thief copies each from 3,000 letters, and another from 3,000
+# digits.
+
+# %%
 private = 50_000 + np.arange(2000).reshape(5, 400)
 owners = train_crowd(digits.x, digits.y, private, seed, steps=600)
 pools = {"letters": letters[:3000], "digits": digits.x[56_000:59_000]}
@@ -926,7 +926,6 @@ for name, x in pools.items():
     suspects[f"copy from {name}"] = train_crowd(
         np.tile(x, (5, 1, 1, 1)), sold, rows, seed, steps=600
     )
-suspects["innocent"] = Crowd([w[-n_innocent:] for w in crowd.weights])
 
 # %% [markdown]
 # Every owner walks from 200 rows of its own and from 200 others; half of them
@@ -942,6 +941,7 @@ turned = victims.jitter(
 rows_asked = np.concatenate(
     [digits.x[private[:, :200].ravel()], public, turned]
 ).astype(np.float32)
+suspects["innocent"] = Crowd([w[-n_innocent:] for w in crowd.weights])
 walks = {
     name: blind_walks(models.predict_proba, rows_asked, seed)
     for name, models in suspects.items()
@@ -1022,13 +1022,12 @@ def alike(first, second):
     return np.sqrt(n * m / (n + m)) * found.statistic, found.pvalue
 
 
+# %% tags=["remove-input"]
 tested = {name: uniformity(p) for name, p in innocent.items()}
 tested["fingerprint"] = alike(held, usual)
 accusations = {
     name: np.mean(np.array(p) <= 0.01) for name, p in innocent.items()
 }
-
-# %% tags=["remove-input"]
 plotting.table(
     [
         {
@@ -1097,9 +1096,10 @@ Markdown(
 # trains on with 500 digits that it has labels of, or sets the smaller half of
 # all weights to zero, or teaches another network from the copy's own answers
 # to other letters, which cost nothing.
+# Folded: the three.
 
 
-# %%
+# %% tags=["hide-input"]
 def tuned(model, x, y, seed):
     """A copy of a network, trained on with rows and labels."""
     return training.fit(
@@ -1138,6 +1138,7 @@ for s, model in zip(seeds, progress(stolen[list(recipes)[2]], "washing"),
     )
     washed["pruned"].append(pruned(model))
     washed["copied again"].append(again(model, s, n_letters, steps[0]))
+# %% tags=["remove-input"]
 after = {
     name: [
         shown(m, d, exam, exam_labels)
@@ -1146,8 +1147,6 @@ after = {
     ]
     for name, models in washed.items()
 }
-
-# %% tags=["remove-input"]
 table_of(
     {"as stolen": soft, **after},
     ["dawn", "cosine", "fingerprint"],
@@ -1171,6 +1170,7 @@ def averaged(api, rows, seed, times=3):
     return np.mean([api.query(x) for x in near], axis=0)
 
 
+# %% tags=["remove-input"]
 left = []
 for s, d in zip(seeds, deals, strict=True):
     marked, told = (part[:2000] for part in d.dawn.told(d.rows, d.own))
@@ -1184,7 +1184,6 @@ for s, d in zip(seeds, deals, strict=True):
         row = {"way": way, "wrong": wrong, "wave": follows, "kept": kept}
         left.append(row)
 
-# %% tags=["remove-input"]
 by_way = {
     way: [row for row in left if row["way"] == way] for way in ("once", "3")
 }
@@ -1233,6 +1232,7 @@ def unwaved(sent, epsilon):
     return own / own.sum(axis=1, keepdims=True)
 
 
+# %% tags=["remove-input"]
 back = []
 for d in deals:
     sent = d.cosine(d.rows, d.own)
