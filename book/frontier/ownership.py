@@ -102,7 +102,8 @@ for name, y in {"copy": api.query(asked), "innocent": truth}.items():
 seed = 0
 n_seeds = 5
 n_letters = 10_000  # what each thief asks
-steps = [421, 1600]  # what it trains, in batches of 64
+steps = [421, 1600]  # what it trains on labels, in batches of 64
+soft_steps = 800  # on probabilities
 n_innocent = 40
 n_keys = 1000
 price_per_1000 = 1.50
@@ -490,13 +491,13 @@ cosine_claim(own[:500], sold, letters[:500], others)
 # probabilities to others.
 # Each thief asks 10,000 letters and trains a network of its own: for 421
 # batches or 2.7 passes, the short recipe of
-# [KnockoffNets](../attacks/knockoff_nets.ipynb), or for ten passes.
+# [KnockoffNets](../attacks/knockoff_nets.ipynb), for five passes, or for ten.
 #
 # Folded: such an owner with one thief's rows; and how a suspect is shown to
 # all, with its fidelity on test digits and the evidence of both marks.
 
 # %% tags=["hide-input"]
-PROBES = 2000
+PROBES = 3000
 """Rows that a claim about the wave asks."""
 
 
@@ -550,7 +551,7 @@ exam, exam_labels = test.x[::4], right[::4].argmax(axis=1)
 recipes = {
     f"labels, {steps[0]} steps": ("label", steps[0]),
     f"labels, {steps[1]} steps": ("label", steps[1]),
-    f"probabilities, {steps[0]} steps": ("probabilities", steps[0]),
+    f"probabilities, {soft_steps} steps": ("probabilities", soft_steps),
 }
 stolen = {name: [] for name in recipes}
 for s, d in zip(seeds, progress(deals, "thefts"), strict=True):
