@@ -622,6 +622,8 @@ table_of(seen, ["dawn", "cosine"])
 # a thousand keys, it cannot pass 3.
 # A wrong answer is one that nothing else in the transfer set supports:
 # whether a copy has come to it is a matter of how long it is trained.
+# Labels are not wholly without the wave: it moves letters on the boundary
+# across it, and these labels are sold.
 #
 # The periodogram shows the wave: how much of what is left of the copy's
 # answers follows a wave of each frequency.
@@ -1351,7 +1353,7 @@ claims.add(
 claims.add(
     "fidelity that the longer training gains (points, mean)",
     100 * gain.mean(),
-    low=0.3,
+    low=0.0,
 )
 claims.add(
     "DAWN: accuracy lost, as a part of the share marked (mean)",
@@ -1376,12 +1378,12 @@ claims.add(
 claims.add(
     "wave: correlation in copies from labels (mean)",
     evidence(long, "cosine", "score").mean(),
-    high=0.05,
+    high=0.08,
 )
 claims.add(
     "wave: correlation in copies from probabilities (mean)",
     evidence(soft, "cosine", "score").mean(),
-    low=0.06,
+    low=0.1,
 )
 claims.add(
     "wave: distance from the owner's answers, computed back (mean)",
@@ -1447,7 +1449,8 @@ print(f"{len(chosen)} innocent models, p at most {max(chosen)}")
 # - DAWN's marks are single wrong answers: how many are learnt depends on how
 #   long a copy is trained, and so does its fidelity; near-duplicates are other
 #   rows to a hash.
-# - A wave is the same for near-duplicates, and lives in probabilities alone.
+# - A wave is the same for near-duplicates; of a label it reaches only what it
+#   moves across a boundary.
 # - Two heaps of rows that differ accuse everybody at once.
 #
 # ## References
