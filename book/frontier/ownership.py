@@ -1053,12 +1053,15 @@ plotting.table(
 # ### Marks and fidelity
 #
 # Each theft is a point: how good the copy is, and how strong the evidence.
-# Nothing on this page was chosen by the digits that judge: the size and
-# frequency of the wave, the candidates of the fingerprint and the length of
-# its walks were tried with another seed and on training digits.
+# The digits that judge chose nothing: the size and frequency of the wave, the
+# candidates of the fingerprint, the length of the walks and that of the
+# training on probabilities were tried with another seed and on training
+# digits, some of which the innocent models and the owners here learn as well.
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Strength of the evidence against fidelity, a point for each theft and seed; dashed, p = 0.01."}, "image": {"alt": "Three scatter plots side by side, for DAWN, the wave and the fingerprint: minus the decimal logarithm of p against fidelity, with a marker for each kind of theft and a dashed line at 2."}}
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.4), sharex=True)
+fig, axes = plt.subplots(
+    1, 3, figsize=(8.6, 3.8), sharex=True, layout="constrained"
+)
 for ax, way in zip(axes, ("dawn", "cosine", "fingerprint"), strict=True):
     for name, runs in seen.items():
         ax.plot(
@@ -1066,8 +1069,12 @@ for ax, way in zip(axes, ("dawn", "cosine", "fingerprint"), strict=True):
         )
     ax.axhline(2, color="0.4", ls="--", lw=1, marker="")
     ax.set(title=way, xlabel="fidelity")
+    ax.set_ylim(bottom=-0.1)
 axes[0].set_ylabel("−log₁₀ p")
-axes[1].legend(fontsize=7)
+fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    **{"loc": "outside lower center", "ncols": 3, "fontsize": 8},
+)
 plt.show()
 quick, long, soft = seen.values()
 gain = column(long, "fidelity") - column(quick, "fidelity")
