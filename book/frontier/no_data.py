@@ -810,7 +810,9 @@ runs = {
 # Fidelity of the copy, for what was billed until then:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Fidelity to the victim on test digits against billed queries, from labels (left) and from probabilities (right); means over seeds with 95 % intervals."}, "image": {"alt": "Two panels, labels and probabilities. Each shows fidelity in percent against billed queries on a logarithmic axis, with four lines and their bands: DisGUIDE, DFME, blots, noise."}}
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True)
+fig, axes = plt.subplots(
+    1, 2, figsize=(8, 3.9), sharey=True, layout="constrained"
+)
 for ax, reply in zip(axes, REPLIES, strict=True):
     for name in SOURCES:
         scores = [column(run, "fidelity") for run in runs[name, reply]]
@@ -820,7 +822,8 @@ for ax, reply in zip(axes, REPLIES, strict=True):
     ax.minorticks_off()
     ax.set(xlabel="billed queries", title=reply, ylim=(0, 100))
 axes[0].set_ylabel("fidelity (% of the exam)")
-axes[1].legend()
+names = axes[0].get_legend_handles_labels()
+fig.legend(*names, loc="outside lower center", ncols=len(SOURCES))
 plt.show()
 
 
