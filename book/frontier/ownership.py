@@ -1063,13 +1063,12 @@ fig, axes = plt.subplots(
     1, 3, figsize=(8.6, 3.8), sharex=True, layout="constrained"
 )
 for ax, way in zip(axes, ("dawn", "cosine", "fingerprint"), strict=True):
+    proofs = {name: strength(runs, way) for name, runs in seen.items()}
     for name, runs in seen.items():
-        ax.plot(
-            column(runs, "fidelity"), strength(runs, way), ls="", label=name
-        )
+        ax.plot(column(runs, "fidelity"), proofs[name], ls="", label=name)
     ax.axhline(2, color="0.4", ls="--", lw=1, marker="")
-    ax.set(title=way, xlabel="fidelity")
-    ax.set_ylim(bottom=-0.1)
+    most = max(2, *(values.max() for values in proofs.values()))
+    ax.set(title=way, xlabel="fidelity", ylim=(-0.05 * most, 1.08 * most))
 axes[0].set_ylabel("−log₁₀ p")
 fig.legend(
     *axes[0].get_legend_handles_labels(),
