@@ -73,6 +73,8 @@ def with_places(table: str, chapter: str, claims: list[Claim]) -> str:
     """A table of claims as HTML, with an anchor at each of its rows."""
     head, body, rest = re.split(r"(?<=<tbody>)|(?=</tbody>)", table)
     rows = body.split("<tr")[1:]
+    if len(rows) != len(claims):  # a name that stands twice is no place
+        return table
     named = "".join(
         f'<tr id="{place_of(chapter, claim.name)}"{row}'
         for claim, row in zip(claims, rows, strict=True)

@@ -23,7 +23,7 @@ from run_chapters import BOOK, EXECUTED, chapters
 FOLDER = "_static/slides"
 """Where the decks are, from the root of the site."""
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+(?:\n[^$\n]+)?)\$", re.S)
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+(?:\n(?!- )[^$\n]+)?)\$", re.S)
 
 
 def address(chapter: str) -> str:

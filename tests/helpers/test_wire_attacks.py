@@ -257,6 +257,10 @@ ELSEWHERE = {
     "attacks/steal_nn": "reads times, which the wire changes",
     "frontier/language_models": "asks for tokens, by an API of its own",
     "frontier/model_guard": "a defense; its thief is that of KnockoffNets",
+    "frontier/few_labels": "queries as KnockoffNets does, leg by leg",
+    "frontier/no_data": "queries as KnockoffNets does, batch by batch",
+    "frontier/ownership": "what comes after a theft",
+    "frontier/priced_queries": "a defense; its thieves are those of others",
 }
 
 
