@@ -184,6 +184,9 @@ def _execute(chapter: str, notebook: Path) -> str | None:
     # The chapter's own checkout comes first, whatever else is installed.
     os.environ["PYTHONPATH"] = str(ROOT)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # one more warning
+    # The kernel's own choice draws into the notebook; another (as that of the
+    # tests) would leave it without figures, and it would count as fresh.
+    os.environ.pop("MPLBACKEND", None)
     # Two chapters of two threads on two cores take several times as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("CI", "1")  # no progress bars in what is published

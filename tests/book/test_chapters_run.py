@@ -184,6 +184,20 @@ def test_a_missed_claim_is_counted_and_shown(book, monkeypatch, capsys):
     )
 
 
+def test_a_figure_is_kept_whatever_draws_elsewhere(book, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # as the tests have it
+    drawing = (
+        "import matplotlib.pyplot as plt\n\nplt.plot([1, 2])\nplt.show()\n"
+    )
+    (book / "drawing.py").write_text(f"{FINE}\n# %%\n{drawing}")
+    run("drawing")
+    notebook = nbformat.read(
+        run_chapters.EXECUTED / "drawing.ipynb", as_version=4
+    )
+    shown = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in shown)
+
+
 def test_new_prose_is_put_around_the_last_outputs(book, never_executed):
     path = book / "fine.py"
     path.write_text(FINE + "\n# %%\n# Why so.\n7 * 6\n")
