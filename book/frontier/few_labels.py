@@ -971,6 +971,9 @@ plotting.table(
 # The copies of the random strategy were taught with augmentation alone.
 # Each is taught once more from the same labels, in as many steps, now with
 # FixMatch on the pictures of the pool that nobody asked about.
+# Steps are few on this page, and FixMatch is usually given many more, so that
+# what follows is about this recipe; `steps=` and `ratio=` of `taught` give it
+# more.
 
 # %%
 with_free, sure_of = {}, []
