@@ -593,6 +593,9 @@ class Attack(Bought):
 # Spending is buying batches until the money is gone.
 # After each, the working copies make one step on a batch of which half is new
 # and half was bought before.
+# The public code of DisGUIDE makes one step on each new batch and three on old
+# ones, and its copies are the result; here it is one step on both, for time,
+# and the result is trained anew in the end.
 
 
 # %%
