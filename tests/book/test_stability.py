@@ -16,6 +16,7 @@ REBUILT = {
     "comparison/collusion",
     "comparison/contestants",
     "comparison/defense_comparison",
+    "comparison/joint_track",
     "defenses/bdpl",
     "defenses/deceptive_perturbations",
     "defenses/extraction_warning",
