@@ -380,7 +380,7 @@ def fingerprint(owner, n=100):
     """The `Print` of an owner, with n points."""
     x = candidates(owner, N_CANDIDATES, FIRST)
     own, draws = owner.predict(x), range(FIRST, FIRST + STRANGERS + N_USUAL)
-    copies = [own_copy(owner, k).predict_proba(x) for k in (1, 2)]
+    copies = [said_by(owner, None, FIRST + k) for k in range(COPIES)]
     said = [[said_by(owner, kind, s) for s in draws] for kind in (True, False)]
     strangers = [p for part in said for p in part[:STRANGERS]]
     best = PROOF.best_points(own, copies, strangers, n)
@@ -400,18 +400,18 @@ def fingerprint(owner, n=100):
 
 
 # %% tags=["hide-input"]
-N_CANDIDATES, N_USUAL, STRANGERS = 3000, 100, 5
-"""Candidates, and independent models of each kind: for the law, and to choose
-by.
-"""
+N_CANDIDATES, N_USUAL = 3000, 100
+"""Candidates, and independent models of each kind for the law."""
+STRANGERS, COPIES = 5, 2
+"""Independent models of each kind, and own copies, to choose points by."""
 FIRST = 5000
 """The seed of the first of them."""
 
 
-def own_copy(owner, k):
+def own_copy(owner, seed):
     """A copy that the owner makes of its own model."""
-    rows = candidates(owner, 2000, FIRST + k)
-    return learner(owner)(rows, owner.predict(rows), k)
+    rows = candidates(owner, 2000, seed + 1)
+    return learner(owner)(rows, owner.predict(rows), seed)
 
 
 def candidates(owner, n, seed):
@@ -422,7 +422,10 @@ def candidates(owner, n, seed):
 
 
 def said_by(owner, same, seed):
-    """What an independent model says of the candidates, (3000, c)."""
+    """What one of the owner's models says of the candidates, (3000, c).
+
+    same: whether an independent one is of the copy's kind; None for a copy.
+    """
     if not owner.made:
         return _said_by(owner, same, seed)
     make, (first, *how) = owner.made
@@ -434,9 +437,11 @@ def _made_said_by(make, how, *case):
     return _said_by(make(*how), *case)
 
 
-def _said_by(owner, same, seed):
+def _said_by(*case):
+    owner, same, seed = case
     x = candidates(owner, N_CANDIDATES, FIRST)
-    return independent(owner, same, seed).predict_proba(x)
+    model = own_copy(owner, seed) if same is None else independent(*case)
+    return model.predict_proba(x)
 
 
 def prepare(owner, same, seed):
@@ -447,11 +452,13 @@ def prepare(owner, same, seed):
 
 def preparations(owners):
     """Cells for the laws of all picture victims, which take long."""
-    draws = range(FIRST, FIRST + STRANGERS + N_USUAL)
+    kinds = {True: STRANGERS + N_USUAL, False: STRANGERS + N_USUAL}
+    kinds |= {None: COPIES}
     return [
-        Cell(prepare, {"owner": owner, "same": same, "seed": s})
+        Cell(prepare, {"owner": owner, "same": same, "seed": FIRST + k})
         for (kind, *_), owner in owners.items()
-        for same, s in product((True, False), draws)
+        for same, n in kinds.items()
+        for k in range(n)
         if kind == "image"
     ]
 
