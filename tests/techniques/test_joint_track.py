@@ -128,12 +128,13 @@ def test_the_marked_api_is_found_and_a_stranger_is_not(owner):
 def test_the_fingerprint_takes_the_larger_rank(owner):
     points, labels, usual = joint.fingerprint(owner)
     assert usual.shape == (2, joint.N_USUAL)
-    said = np.eye(owner.classes)[labels]
-    half = len(labels) // 2
-    said[half:] = np.roll(said[half:], 1, axis=1)
+    said, agree = np.eye(owner.classes)[labels], int(100 * usual.mean())
+    said[agree:] = np.roll(said[agree:], 1, axis=1)
     suspect = PredictionAPI(lambda x: said[: len(x)])
     p = joint.claimed(owner, 0, points, suspect)["fingerprint"].p
-    ranks = [(1 + np.sum(part >= 0.5)) / (1 + len(part)) for part in usual]
+    least = agree / 100 - 1e-9
+    ranks = [(1 + np.sum(part >= least)) / (1 + len(part)) for part in usual]
+    assert min(ranks) < max(ranks)
     assert p == pytest.approx(max(ranks))
 
 
@@ -146,6 +147,17 @@ def test_points_of_the_law_are_no_points_of_the_choice(owner):
         last = joint.said_by(owner, kind, draws[-1])[where]
         assert part[-1] == pytest.approx(metrics.fidelity(last, labels))
         assert len(part) == len(draws) - joint.STRANGERS
+    some = [
+        joint.said_by(owner, kind, s)
+        for kind in (True, False)
+        for s in draws[: joint.STRANGERS]
+    ]
+    mine = [
+        joint.said_by(owner, None, joint.FIRST + k)
+        for k in range(joint.COPIES)
+    ]
+    best = joint.PROOF.best_points(owner.predict(x), mine, some)
+    assert np.array_equal(points, x[best])
 
 
 def test_two_classes_have_no_claim_by_dawn():
@@ -215,7 +227,7 @@ def test_the_best_that_can_meet_a_marked_defense_comes():
 
 def thefts():
     rows = [
-        ("a", 95.0, 0.9, 0.9, 0.009),
+        ("a", 95.0, 0.9, 0.005, 0.009),
         ("a", 95.0, 1e-5, 0.9, 0.2),
         ("b", 94.0, 1e-5, 0.9, 0.009),
         ("b", 94.0, None, 0.001, 0.009),
@@ -239,7 +251,7 @@ def test_who_escapes_is_sought_among_good_copies():
 
 def test_counts_of_proofs_leave_out_what_cannot_be_claimed():
     text = joint.proofs(thefts())
-    assert text == "DAWN 2/4, wave 1/5, fingerprint 3/5"
+    assert text == "DAWN 2/4, wave 2/5, fingerprint 3/5"
     none = thefts().assign(DAWN=None)
     assert joint.proofs(none).startswith("wave")
 
