@@ -766,14 +766,12 @@ of_tables = thefts[thefts.kind != "image"]
 JOINT.heat(of_tables.assign(row=of_tables.kind + ": " + of_tables.row))
 plt.show()
 innocent = JOINT.false_claims(accused_of, outcomes)
-for kind, part in thefts.groupby("kind", sort=False):
-    display(Markdown(f"**{KINDS[kind].capitalize()}**"))
-    display(JOINT.escape_table(part))
+display(JOINT.escape_table(thefts))
 JOINT.false_table(innocent)
 
 # %% [markdown]
-# The first tables name, of the attackers within two points of the best copy,
-# the one whose thefts are proved least often, and the last how often models
+# The first table names, of the attackers within two points of the best copy,
+# the one whose thefts are proved least often, and the second how often models
 # are accused that stole nothing.
 # With two classes DAWN has no claim.
 #
@@ -1056,10 +1054,10 @@ unseen = thefts.fidelity.isna().sum() + caught.fidelity.isna().sum()
 claims.add("marked thefts without a value", unseen, low=0, high=0)
 shown = JOINT.of_rows(thefts[thefts.kind == "image"]).xs("none", level=1)
 for way, reads, low, high in (
-    ("DAWN", "label alone", 3.5, None),
-    ("DAWN", "averaged", None, 1),
-    ("wave", "as they are", 2, None),
-    ("wave", "label alone", None, 1.6),
+    ("DAWN", "label alone", 3.5, np.inf),
+    ("DAWN", "averaged", -np.inf, 1),
+    ("wave", "as they are", 2, np.inf),
+    ("wave", "label alone", -np.inf, 1.6),
 ):
     claims.add(
         f"pictures, {way}: {first}, {reads}, -log10 p (median)",

@@ -617,6 +617,14 @@ def scored(owner, labels, found, api):
 COLUMNS = ["kind", "victim", "budget", "attack", "defense", "seed"]
 
 
+def has_many(who):
+    """Whether the same attack also comes under many names."""
+    return any(
+        (other.run, other.read) == (who.run, who.read) and other.accounts > 1
+        for other in CONTEST.CONTESTANTS.values()
+    )
+
+
 def grid(owners, guards, seeds):
     """Cells by `COLUMNS`, and reasons of those who do not meet.
 
@@ -628,8 +636,8 @@ def grid(owners, guards, seeds):
         for (a, who), d in product(CONTEST.CONTESTANTS.items(), guards):
             guard = MARKED[d]
             why = CONTEST.why_not(who, guard, kind, classes)
-            if guard.watches and who.accounts == 1:
-                why = why or "one name where many do better"
+            if guard.watches and who.accounts == 1 and has_many(who):
+                why = why or "it also comes under many names"
             if why:
                 absent[kind, name, a, d] = why
                 continue
@@ -819,20 +827,22 @@ def proved(table):
 
 
 def escapes(table, near=2.0):
-    """Per defense: the best copies, and who of them leaves no proof.
+    """Per victim and defense: the best copies, who of them leaves no proof.
 
     near: points of fidelity behind the best attacker up to which a copy is
-    worth having. Returns a `DataFrame` with one row a defense.
+    worth having. Returns a `DataFrame`.
     """
     table = table.assign(proved=proved(table))
     table["printed"] = table.fingerprint.astype(float) <= 0.01
     rows = []
-    for d, part in table.groupby("defense", sort=False):
+    places = ["kind", "victim", "defense"]
+    for (kind, victim, d), part in table.groupby(places, sort=False):
         means = part.groupby("row")[["fidelity", "proved", "printed"]].mean()
         good = means[means.fidelity >= means.fidelity.max() - near]
         least = good.proved.idxmin()
         rows.append(
             {
+                "victim": f"{CONTEST.KINDS[kind]}, {victim}",
                 "defense": d,
                 "best fidelity (%)": means.fidelity.max(),
                 "attackers near it": len(good),
