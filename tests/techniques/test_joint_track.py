@@ -175,6 +175,7 @@ def test_scores_are_against_the_undefended_victim_and_the_bill_is_paid():
     cell = joint.meeting(digits, "none", "pool rows", 0, 300)
     found = cell.function(**cell.parameters)
     assert found["queries"] == 300
+    assert found["wave"] < 0.01  # the copy is sold with its probabilities
     assert not found["blocked"]
     owner = digits(0)
     rows = contest.own_rows(owner.known, 300, 0)
