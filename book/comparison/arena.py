@@ -161,6 +161,11 @@ def owners_of(names, budgets):
     }
 
 
+# %% [markdown]
+# The same for tables:
+
+
+# %%
 def table_owners_of(names, softmax_budget, tree_budget):
     """Tables, with a budget for each kind of model."""
     budgets = {"softmax": softmax_budget, "tree": tree_budget}
@@ -270,10 +275,11 @@ def matrix(met, by):
 
 
 # %% [markdown]
-# Drawn as numbers on colours:
+# Drawn as numbers on colours, by reading for pictures, and then for tables by
+# both:
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Pictures: fidelity in percent, for each defense and each reading of its answers, by the best way of asking."}, "image": {"alt": "Heat map: readings of the answers in rows, defenses in columns, a number in every cell where the reading means something, a dash elsewhere."}}
 def heat(met, by, least=0, ax=None):
     """Draw the matrix with its numbers; a dot where most were blocked."""
     table = matrix(met, by)
@@ -302,10 +308,6 @@ def heats(parts):
         ax.set_title(name)
 
 
-# %% [markdown]
-# The same meetings of the pictures by reading, and the tables by both.
-
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Pictures: fidelity in percent, for each defense and each reading of its answers, by the best way of asking."}, "image": {"alt": "Heat map: readings of the answers in rows, defenses in columns, a number in every cell where the reading means something, a dash elsewhere."}}
 heat(kinds["image"], "reads", least=40)
 plt.show()
 
@@ -716,19 +718,6 @@ finals = {
 }
 pairs = {kind: compared(best) for kind, best in finals.items()}
 
-# %% tags=["remove-input"]
-lines = []
-for kind, table in pairs.items():
-    left = table[~table.decided]
-    widest = np.abs(left[["low", "high"]].to_numpy()).max(initial=0)
-    lines.append(
-        f"**{KINDS[kind]}**: {table.decided.sum()} of {len(table)} pairs are "
-        f"decided; the 95 % intervals of the others reach "
-        f"{widest:.1f} points from zero at most"
-    )
-Markdown("; ".join(lines) + ".")
-
-
 # %% [markdown]
 # ## After the theft
 #
@@ -739,23 +728,19 @@ Markdown("; ".join(lines) + ".")
 # with a monitor, and the best of each defense to that.
 # The models that were stolen are accused, and so are models that never saw an
 # answer.
+# The track has tables of the thefts by all and by the best, $p$ of innocent
+# models, and what failed.
 
 # %%
-marked_owners = {
+marked = {
     key: owner
     for key, owner in owners.items()
     if key[0] == "image" or key[1] in proof_tables
 }
 proof_seeds = range(seed, seed + n_proofs)
-everybody = (marked_owners, ["none", "reverse sigmoid", "PRADA"], proof_seeds)
-marked, unmarked = JOINT.grid(*everybody)
-champions = JOINT.best_thieves(contenders(met), marked_owners, proof_seeds)
-sweep(JOINT.preparations(marked_owners), what="fingerprints", **how)
-thefts, lost = JOINT.stolen(marked, **how)
-caught, more_lost = JOINT.stolen(champions, **how)
-accused_of = JOINT.accusations(marked_owners, proof_seeds, 4)
-outcomes = sweep(list(accused_of.values()), what="claims", **how)
-failed += lost + more_lost + [o.error for o in outcomes if o.error]
+track = JOINT.track(marked, contenders(met), proof_seeds, **how)
+thefts, caught, innocent, lost = track
+failed += lost
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Pictures with marks: fidelity of the copy, and the median over owners of -log10 p by each proof. 2 is p = 0.01; the wave cannot pass 3, the fingerprint not 2. A dash: the pair does not meet, or nothing can be claimed."}, "image": {"alt": "Four heat maps side by side with a number in every cell: fidelity, DAWN, wave and fingerprint; ways of asking and reading in rows, three defenses in columns."}}
 JOINT.heat(thefts[thefts.kind == "image"])
@@ -765,7 +750,6 @@ plt.show()
 of_tables = thefts[thefts.kind != "image"]
 JOINT.heat(of_tables.assign(row=of_tables.kind + ": " + of_tables.row))
 plt.show()
-innocent = JOINT.false_claims(accused_of, outcomes)
 display(JOINT.escape_table(thefts))
 JOINT.false_table(innocent)
 
@@ -799,6 +783,16 @@ def ranks(table, names):
 
 
 # %% tags=["remove-input"]
+lines = []
+for kind, table in pairs.items():
+    left = table[~table.decided]
+    widest = np.abs(left[["low", "high"]].to_numpy()).max(initial=0)
+    lines.append(
+        f"**{KINDS[kind]}**: {table.decided.sum()} of {len(table)} pairs are "
+        f"decided; the 95 % intervals of the others reach "
+        f"{widest:.1f} points from zero at most"
+    )
+display(Markdown("; ".join(lines) + "."))
 for kind, best in finals.items():
     display(Markdown(f"**{KINDS[kind].capitalize()}**"))
     part = caught[caught.kind == kind]
@@ -851,6 +845,10 @@ def dominance(met, defense):
     return (best[defense] - best["labels only"]).min()
 
 
+# %% [markdown]
+# Over all such defenses and kinds of victims:
+
+# %%
 FAITHFUL = [d for d, g in GUARDS.items() if g.keeps_labels and not g.watches]
 leads = {
     (kind, d): dominance(part, d)
@@ -867,7 +865,7 @@ print(f"the least of {len(leads)} leads: {min(leads.values()):.2f} points")
 # The line joins the defenses that no other beats in both.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What benign clients keep of their answers (100 - 50 L1) against what the best attacker gets, with 95 % intervals over draws; points at one place stand side by side. The line joins the defenses that no other beats in both."}, "image": {"alt": "Panels of numbered points, one for each kind of victims: the share of the answer kept on the horizontal and the best attacker's fidelity on the vertical axis, a line that joins some of them, and a key of the numbers to the right."}}
 def frontier(points):
     """The points that no other beats in both, from left to right."""
     return sorted(
@@ -903,7 +901,6 @@ def plane(ax, best, cost):
     ax.margins(0.06, 0.1)
 
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "What benign clients keep of their answers (100 - 50 L1) against what the best attacker gets, with 95 % intervals over draws; points at one place stand side by side. The line joins the defenses that no other beats in both."}, "image": {"alt": "Panels of numbered points, one for each kind of victims: the share of the answer kept on the horizontal and the best attacker's fidelity on the vertical axis, a line that joins some of them, and a key of the numbers to the right."}}
 fig, axes = plt.subplots(3, 1, figsize=(7.4, 9.2), layout="constrained")
 for ax, (kind, best) in zip(axes, finals.items(), strict=True):
     plane(ax, best, cost[cost.kind == kind])

@@ -726,15 +726,6 @@ def of_rows(table):
     return pd.DataFrame(shown)
 
 
-def proofs(table):
-    """How many thefts have p at most 0.01, by each proof, as text."""
-    counts = []
-    for way in WAYS:
-        p = table[way].astype(float).dropna()
-        counts.append(f"{way} {np.sum(p <= 0.01)}/{len(p)}" if len(p) else "")
-    return ", ".join(filter(None, counts))
-
-
 def number(value):
     """A cell's text: a dash for none, digits where they say something."""
     if np.isnan(value):
@@ -826,6 +817,15 @@ def proved(table):
     return (len(WAYS) * marks.min(axis=1) <= 0.01).to_numpy()
 
 
+def proofs(table):
+    """How many thefts have p at most 0.01, by each proof, as text."""
+    counts = []
+    for way in WAYS:
+        p = table[way].astype(float).dropna()
+        counts.append(f"{way} {np.sum(p <= 0.01)}/{len(p)}" if len(p) else "")
+    return ", ".join(filter(None, counts))
+
+
 def escapes(table, near=2.0):
     """Per victim and defense: the best copies, who of them leaves no proof.
 
@@ -906,6 +906,28 @@ def false_claims(cells, outcomes):
         for way, p in (outcome.value or {}).items():
             found.setdefault((kind, same, way), []).extend(p)
     return found
+
+
+STACKS = ["none", "reverse sigmoid", "PRADA"]
+"""What stands before the marks where everybody comes."""
+
+
+def track(owners, keys, seeds, **how):
+    """The third axis of the arena, for owners as in `grid`.
+
+    keys: of `best_thieves`. how: of `sweep`. Returns the thefts by all from
+    the guards `STACKS`, those by the best of each guard, the p-values of
+    `false_claims`, and the errors of what failed.
+    """
+    sweep(preparations(owners), what="fingerprints", **how)
+    everybody, _ = grid(owners, STACKS, seeds)
+    thefts, failed = stolen(everybody, **how)
+    champions = best_thieves(keys, owners, seeds)
+    caught, lost = stolen(champions, **how)
+    cells = accusations(owners, seeds, 4)
+    outcomes = sweep(list(cells.values()), what="claims", **how)
+    lost += [o.error for o in outcomes if o.error]
+    return thefts, caught, false_claims(cells, outcomes), failed + lost
 
 
 def false_table(found):
