@@ -35,7 +35,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 EXECUTED = ROOT / "_build" / "executed"
 CELL_LIMIT_S = 1800
-ALONE = {"comparison/arena", "practice/on_the_wire"}
+ALONE = {
+    "comparison/arena",
+    "comparison/joint_track",
+    "practice/on_the_wire",
+}
 """Chapters that start processes of their own: they run last, alone.
 
 Their cells have no time limit, since a sweep keeps what is finished.
