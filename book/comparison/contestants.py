@@ -45,6 +45,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from itertools import product
+from operator import attrgetter
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -84,6 +85,8 @@ DETECT = load_chapter("defenses/prada_detection")
 WARN = load_chapter("defenses/extraction_warning")
 SIBLINGS = load_chapter("defenses/forgotten_siblings")
 MODELGUARD = load_chapter("frontier/model_guard")
+FEW = load_chapter("frontier/few_labels")
+NODATA = load_chapter("frontier/no_data")
 
 
 def of_owner(function, owner, *arguments):
@@ -792,8 +795,10 @@ def random_steps(customer, known, seed, budget):
 
 
 # %% [markdown]
-# Folded away are two more for pictures: rows that are easy, and a copy that
-# sifts what it learns from by what the natural pictures taught it.
+# Folded away are four more for pictures: rows that are easy, a copy that sifts
+# what it learns from by what the natural pictures taught it, letters far from
+# all that a copy has learnt from (ActiveThief's $k$-center), and pictures that
+# a generator draws, without any data (DisGUIDE).
 # So are those for tables: rows like those of the pool and as many uniform
 # ones; StealML's equations, adaptive retraining and paths; StealClassifier;
 # the edges of BDPL's zone; paths with rows from the middle of a leaf between.
@@ -910,6 +915,31 @@ def path_finding(customer, known, seed, budget):
     named = LabelAndConfidence(customer.query, MOST_CLASSES)
     boxes = PATHS.tree_bottom_up(named, -ends, ends, 0.01)
     return lambda x: np.maximum(0, PATHS.predict_boxes(boxes, x))
+
+
+def spread_letters(customer, known, seed, budget):
+    """Natural pictures, then ActiveThief's k-center choice among the letters.
+
+    Each leg doubles what was bought, after a copy of it.
+    """
+    rows = known.natural[:budget]
+    labels = metrics.labels_of(customer.query(rows))
+    mixed = np.random.default_rng(seed).permutation(len(known.pool))
+    rest, choose = known.pool[mixed], FEW.STRATEGIES["k-center"]
+    while len(rows) < budget:
+        k = min(len(rows), budget - len(rows))
+        model = FEW.taught(rows, labels, seed, classes=MOST_CLASSES)
+        new = choose(model, rest, rows, k, budget)
+        told = metrics.labels_of(customer.query(rest[new]))
+        rows = np.concatenate([rows, rest[new]])
+        labels = np.concatenate([labels, told])
+        rest = np.delete(rest, new, axis=0)
+
+
+def drawn_queries(customer, known, seed, budget):
+    """DisGUIDE: pictures of a generator; nothing that is known is used."""
+    theft = NODATA.steal(Labels(customer), NODATA.DisGuide(), budget, seed)
+    return lambda x: theft.predict_proba(x).argmax(axis=1)
 
 
 class WithMiddles:
@@ -1360,15 +1390,13 @@ print(f"{len(GUARDS)} defenses, {monitors} of them with a monitor")
 # name of its own, which `only_if` uses.
 
 # %%
-FACETS = {
+FACETS = {f: attrgetter(f) for f in ("noisy", "blind", "estranged")} | {
     "soft": lambda guard: guard.answers == "probabilities",
-    "noisy": lambda guard: guard.noisy,
     "invertible": lambda guard: guard.inverse is not None,
-    "blind": lambda guard: guard.blind,
     "watched": lambda guard: guard.watches,
     "leaves": lambda guard: guard.watches and guard.kinds == ("tree",),
     "zoned": lambda guard: guard.zone,
-    "estranged": lambda guard: guard.estranged,
+    "truthful": lambda guard: guard.exact and not guard.watches,
 }
 
 # %% [markdown]
@@ -1384,6 +1412,7 @@ WORDS = {
     "watched": "nobody watches",
     "leaves": "nobody looks at leaves",
     "zoned": "there is no zone with an edge",
+    "truthful": "dear, and tried where answers are true",
     "estranged": "strangers are told what others are",
 }
 """Why a row is left out where a facet is missing."""
@@ -1434,6 +1463,10 @@ ASKING = {
     "PRADA, random step": asks(random_steps, "image", only_if=("watched",)),
     "easy rows": asks(easy_rows, "image", only_if=("watched",)),
     "sifted letters": asks(sifted_letters, "image", only_if=("estranged",)),
+    "k-center letters": asks(spread_letters, "image", only_if=("truthful",)),
+    "drawn queries": asks(
+        drawn_queries, "image", needs="labels", only_if=("truthful",)
+    ),
     "pool rows": asks(pool_rows, *TABLES),
     "equation solving": asks(solving, "softmax", needs="probabilities"),
     "adaptive retraining": asks(retraining, "softmax", needs="labels"),

@@ -78,6 +78,7 @@ def test_facets_decide_who_meets_whom():
         "invertible": {"inverse": chapter.walked_back},
         "blind": {"blind": True},
         "watched": {"watches": True},
+        "truthful": {"exact": True},
     }
     for facet, change in opened.items():
         guard = chapter.Guard(chapter.undefended, **change)
@@ -93,6 +94,38 @@ def test_facets_decide_who_meets_whom():
     for who in CONTESTANTS.values():
         if "soft" in who.only_if or who.needs == "probabilities":
             assert all(chapter.why_not(who, labels, k) for k in who.kinds)
+
+
+class Digits:
+    """Answers pictures with labels, and keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def query(self, x):
+        self.asked.append(x)
+        return np.random.default_rng(len(x)).integers(0, 10, len(x))
+
+
+def test_chosen_letters_come_after_natural_ones_and_only_once():
+    rng, customer = np.random.default_rng(0), Digits()
+    pool, natural = rng.random((2, 60, 1, 28, 28)).astype(np.float32)
+    known = chapter.Known(pool, np.empty(0), natural[:10], None)
+    chapter.spread_letters(customer, known, 0, 25)
+    assert [len(x) for x in customer.asked] == [10, 10, 5]
+    assert np.array_equal(customer.asked[0], natural[:10])
+    letters = np.concatenate(customer.asked[1:]).reshape(15, -1)
+    apart = np.abs(letters[:, None] - pool.reshape(1, 60, -1)).max(axis=2)
+    found = (apart == 0).nonzero()[1]
+    assert len(found) == len(set(found)) == 15
+
+
+def test_drawn_queries_need_nothing_that_is_known():
+    customer = Digits()
+    copy = chapter.drawn_queries(customer, None, 0, 300)
+    asked = np.concatenate(customer.asked)
+    assert asked.shape == (300, 1, 28, 28)
+    assert set(copy(asked[:5])) <= set(range(10))
 
 
 def test_two_classes_are_all_that_some_tell_apart():
