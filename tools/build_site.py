@@ -50,6 +50,7 @@ from scoreboard import scoreboard as board_of
 from site_pages import Site, run_in_words
 from stability import stability_page
 from survey import judged
+from tables import mend_heads
 from teaching import complete, link_words
 from techniques import filled, minutes
 
@@ -94,6 +95,7 @@ def main() -> int:
     if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
         link_words(SITE)
+        mend_heads(SITE)
         wheel = build_wheel(ROOT, site.commit, ROOT / "_build" / "wheel")
         add_downloads(SITE, site, wheel, ROOT)
         if options.pdf:

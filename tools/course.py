@@ -144,7 +144,7 @@ def figure(found: dict[str, tuple[str, ...]]) -> str:
     lines = [
         '<div class="course" style="overflow-x: auto" tabindex="0" '
         'role="region" aria-label="Figure of the prerequisites">',
-        f'<svg viewBox="-2 -2 {wide + 4} {high + 4}" role="img" '
+        f'<svg viewBox="-2 -2 {wide + 4} {high + 4}" role="group" '
         'xmlns="http://www.w3.org/2000/svg" aria-labelledby="before-title" '
         f'style="min-width: {wide * 4 // 5}px; width: 100%">',
         '<title id="before-title">Boxes for the chapters in columns from left '
