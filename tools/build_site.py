@@ -32,6 +32,7 @@ import nbformat
 import yaml
 from checkout import NONE, address, commit
 from downloads import add_downloads, build_wheel, wheel_name
+from landing import landed
 from nbformat import NotebookNode
 from numbering import in_order, is_a_picture, numbered, numbers, title_of
 from plain_notebooks import make_plain
@@ -178,7 +179,8 @@ def gather(site: Site | None = None) -> None:
     for page in SOURCE.rglob("*.md"):
         name = page.relative_to(SOURCE).with_suffix("").as_posix()
         text = site.filled(page.read_text(), name)
-        page.write_text(judged(filled(text, name)))
+        text = landed(judged(filled(text, name)), site.address)
+        page.write_text(text)
     number = numbers(chapters(), CONTENTS)
     for chapter in chapters():
         note = record(chapter)

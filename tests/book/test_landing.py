@@ -1,0 +1,87 @@
+"""The front page: the theft, the buttons, the cards."""
+
+import base64
+import io
+import re
+
+import landing
+import pytest
+from checkout import Address
+from conftest import ROOT
+from PIL import Image
+
+from mexutils.claims import Claim
+
+ADDRESS = Address("Ada/book", "https://ada.github.io/book/")
+INTRO = (ROOT / "book" / "intro.md").read_text()
+
+
+def claim(name, value):
+    return Claim(name, value, low=0.0, high=1.0)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A run whose numbers no chapter has measured."""
+    monkeypatch.setattr(landing, "_price", lambda: 2.5)
+    names = {
+        "relative accuracy, 8,000 letters, probabilities": 0.913,
+        "relative accuracy, 8,000 letters, label": 0.5,
+        "letters minus blots (points)": 3.0,
+    }
+    return {
+        (landing.CHAPTER, name): claim(name, v) for name, v in names.items()
+    }
+
+
+def test_the_theft_is_drawn_from_the_run(run):
+    html = landing.theft(run)
+    assert "8,000 drawn letters" in html and "20.00 dollars" in html
+    assert "from probabilities <b>91.3 %</b>" in html
+    assert "from labels alone <b>50.0 %</b>" in html
+    assert 'style="width: 91.3%"' in html
+    assert "\n\n" not in html  # a blank line would end the HTML
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', html)
+    assert len(pictures) == 1 + landing.ANSWERED
+    sheet = Image.open(io.BytesIO(base64.b64decode(pictures[0])))
+    assert sheet.size == (28 * landing.SENT // 4, 28 * 4)
+    assert html.count("alt=") == len(pictures) and 'alt=""' not in html
+
+
+def test_there_is_no_figure_of_a_theft_that_was_not_judged():
+    assert landing.theft({}) == ""
+
+
+def test_the_buttons_offer_what_there_is():
+    here, nowhere = landing.begin(ADDRESS), landing.begin(None)
+    place = "github/Ada/book/blob/gh-pages/_sources/setting.ipynb"
+    assert f"https://colab.research.google.com/{place}" in here
+    assert "Colab" not in nowhere
+    for text in (here, nowhere):
+        assert "practice/audit" in text and "Audit your own model" in text
+
+
+def test_the_cards_count_chapters_and_claims(run):
+    words = landing.count("attacks", run)
+    assert re.fullmatch(r"\d+ chapters, 3 claims", words)
+    assert landing.count("setting", run) == "1 chapter, 0 claims"
+    with pytest.raises(ValueError, match="no part 'attack'"):
+        landing.count("attack", run)
+
+
+def test_a_piece_that_there_is_not_is_refused(monkeypatch):
+    monkeypatch.setattr(landing, "claims_of_run", dict)
+    with pytest.raises(ValueError, match="there are theft, begin, count"):
+        landing.landed("<!-- landing: thief -->", None)
+    assert landing.landed("as it is", None) == "as it is"
+
+
+def test_the_front_page_types_no_result():
+    """What the figure and the cards say comes from the run alone."""
+    top = INTRO.partition("## What is stolen")[0]
+    assert "<!-- landing: theft -->" in top
+    assert "<!-- landing: begin -->" in top
+    assert not re.search(r"\d\s*%|\d+ (chapters|claims|dollars)", top)
+    asked = re.findall(r"<!-- landing: count (\S+) -->", top)
+    parts = {c.partition("/")[0] for c in landing.chapters()}
+    assert sorted(asked) == sorted(parts)
