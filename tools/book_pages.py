@@ -1,14 +1,17 @@
 """A Sphinx extension: what stands around each page of the book.
 
-At its foot the commit and a link to the page's source; in the menu of the
-source the same link. The theme's own button would lead to the built notebook.
+At its foot the commit, a link to the page's source, the build and the run; in
+the menu of the source the same link. The theme's own button would lead to the
+built notebook.
 """
 
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from checkout import address, commit
-from run_chapters import BOOK, ROOT
-from site_pages import TITLE, Site
+from run_chapters import BOOK, ROOT, chapters, record
+from site_pages import TITLE, Site, build_in_words, runs_in_words
 
 
 def source_of(page: str) -> str:
@@ -20,11 +23,27 @@ def source_of(page: str) -> str:
     return ""
 
 
+@cache
+def _build_and_run() -> tuple[str, str]:
+    """A sentence on this build, and one on the run of all chapters."""
+    notes = list(filter(None, map(record, chapters())))
+    return build_in_words(datetime.now(UTC)), runs_in_words(notes)
+
+
+def edition(page: str) -> tuple[str, ...]:
+    """What the foot of a page says of its build and its run.
+
+    A chapter says at its own end when and on what it ran.
+    """
+    build, run = _build_and_run()
+    return (build,) if page in chapters() else (build, run)
+
+
 def add_source(app, pagename, templatename, context, doctree) -> None:
     """Put the foot and the button into what the theme draws."""
     site = Site(address(ROOT), commit(ROOT), "")
     source = source_of(pagename)
-    context["theme_extra_footer"] = site.footer(source)
+    context["theme_extra_footer"] = site.foot(source, *edition(pagename))
     if not (source and site.address):
         return
     for button in context.get("header_buttons", []):

@@ -4,8 +4,11 @@ A page asks for such a piece by a line of its own, `<!-- site: NAME -->` with
 one of `PIECES`. No source file holds an address: it comes from `checkout`.
 """
 
+import importlib.metadata
+import platform
 import re
 from datetime import datetime
+from html import escape
 
 from checkout import NONE, Address, Commit, day
 
@@ -158,6 +161,11 @@ class Site:
             parts.append(f"Source: <code>{source}</code>")
         return " · ".join(parts)
 
+    def foot(self, source: str, *sentences: str) -> str:
+        """`footer` and below it what is said of the build and of the run."""
+        lines = [self.footer(source), *map(escape, sentences)]
+        return "<br/>\n".join(filter(None, lines))
+
     def edit_url(self, source: str) -> str:
         """Where GitHub lets a reader change a file and propose it."""
         return f"{self.address.url}/edit/main/{source}"
@@ -187,6 +195,72 @@ PIECES = {
     "downloads": Site.downloads,
 }
 """Name to what makes the piece."""
+
+
+BUILT_WITH = {
+    "Jupyter Book": "jupyter-book",
+    "Sphinx": "sphinx",
+    "MyST-NB": "myst-nb",
+    "its theme": "sphinx-book-theme",
+}
+"""What makes the pages, by the name that they say."""
+
+
+def build_in_words(when: datetime) -> str:
+    """A sentence on the build of the site: when, and with which versions."""
+    versions = {"Python": platform.python_version()} | {
+        name: importlib.metadata.version(package)
+        for name, package in BUILT_WITH.items()
+    }
+    listed = ", ".join(f"{n} {v}" for n, v in versions.items())
+    return f"Built {day(when)}, {when:%H:%M} UTC, with {listed}."
+
+
+def runs_in_words(notes: list[dict]) -> str:
+    """A sentence on the runs of all chapters, which every page stands on.
+
+    notes: their records. Commits, machines and versions are named where they
+    are the same for all, and counted where they are not.
+    """
+    if not notes:
+        return ""
+    abouts = [note["about"] for note in notes if note.get("about")]
+    seconds = sum(note["seconds"] for note in notes)
+    words = f"The run behind the book: {len(notes)} chapters"
+    if abouts:
+        days = [datetime.fromisoformat(about["when"]) for about in abouts]
+        ends = list(dict.fromkeys([day(min(days)), day(max(days))]))
+        words += f", {' to '.join(ends)}"
+    words += f", {seconds:,.0f} s together"
+    words += _common(", of commit ", _commits(abouts), "commits")
+    machines = [about["machine"] for about in abouts]
+    words += _common("; ", machines, "machines")
+    versions = [
+        ", ".join(
+            f"{name} {version}"
+            for name, version in (
+                {"Python": about["python"]} | about["libraries"]
+            ).items()
+        )
+        for about in abouts
+    ]
+    return words + _common("; ", versions, "sets of versions") + "."
+
+
+def _commits(abouts: list[dict]) -> list[str]:
+    return [
+        about["commit"] + " with changes" * about["changed"]
+        for about in abouts
+        if about["commit"]
+    ]
+
+
+def _common(before: str, values: list[str], what: str) -> str:
+    """The one value that there is, or how many there are."""
+    found = set(values)
+    if len(found) > 1:
+        return f"; {len(found)} {what}, which each chapter names"
+    return "".join(before + value for value in found)
 
 
 def run_in_words(note: dict, started: str, python: str) -> str:

@@ -27,7 +27,7 @@ from nbformat.v4 import (
     new_output,
 )
 from pybtex.database import parse_string
-from site_pages import Site, run_in_words
+from site_pages import Site, build_in_words, run_in_words, runs_in_words
 
 COMMIT = Commit(
     "0123456789abcdef" * 2 + "01234567",
@@ -181,6 +181,42 @@ def test_a_run_says_when_and_on_what_it_was():
     old = run_in_words({"seconds": 1}, "2026-02-03T04:05:06.7", "3.11.7")
     assert old == "This run: 3 February 2026, 04:05 UTC, 1 s; Python 3.11.7."
     assert run_in_words({"seconds": 1}, "", "") == "This run, 1 s."
+
+
+ABOUT = {
+    "when": "2026-02-03T04:05:06+00:00",
+    "commit": "0123456",
+    "changed": False,
+    "machine": "A processor, 2 cores, Linux",
+    "python": "3.11.7",
+    "libraries": {"torch": "2.13.0"},
+}
+
+
+def test_the_runs_of_all_chapters_are_told_in_a_sentence():
+    notes = [{"seconds": 61.5, "about": ABOUT}] * 2
+    assert runs_in_words(notes) == (
+        "The run behind the book: 2 chapters, 3 February 2026, 123 s "
+        "together, of commit 0123456; A processor, 2 cores, Linux; "
+        "Python 3.11.7, torch 2.13.0."
+    )
+    later = {"when": "2026-02-04T00:00:00+00:00", "machine": "Another"}
+    notes += [{"seconds": 1, "about": ABOUT | later}, {"seconds": 1}]
+    words = runs_in_words(notes)
+    assert "4 chapters, 3 February 2026 to 4 February 2026, 125 s" in words
+    assert "2 machines, which each chapter names; Python 3.11.7" in words
+    assert runs_in_words([]) == ""
+
+
+def test_the_foot_of_a_page_says_its_build_and_its_run():
+    built = build_in_words(COMMIT.when)
+    assert built.startswith("Built 3 February 2026, 04:05 UTC, with Python 3.")
+    assert "Sphinx 7" in built
+    foot = SITE.foot("book/intro.md", built, "A run & more.")
+    assert foot.startswith(SITE.footer("book/intro.md"))
+    assert built in foot and foot.endswith("A run &amp; more.")
+    chapter, page = map(book_pages.edition, ("setting", "notation"))
+    assert len(chapter) == 1 and page[0] == chapter[0] and len(page) == 2
 
 
 def test_what_is_noted_of_a_machine_names_nobody():
