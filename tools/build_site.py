@@ -32,6 +32,7 @@ import nbformat
 import yaml
 from checkout import NONE, address, commit
 from downloads import add_downloads, build_wheel, wheel_name
+from figures import give_room
 from landing import landed
 from nbformat import NotebookNode
 from numbering import in_order, is_a_picture, numbered, numbers, title_of
@@ -96,6 +97,7 @@ def main() -> int:
     if (SITE / "index.html").is_file():
         make_plain(SITE / "_sources", BOOK / "references.bib")
         link_words(SITE)
+        give_room(SITE)
         mend_heads(SITE)
         wheel = build_wheel(ROOT, site.commit, ROOT / "_build" / "wheel")
         add_downloads(SITE, site, wheel, ROOT)

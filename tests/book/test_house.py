@@ -6,6 +6,7 @@ import re
 import sys
 from importlib.metadata import packages_distributions
 
+import figures
 import jupytext
 import nbformat
 import pytest
@@ -140,6 +141,22 @@ def test_every_figure_has_words(chapter):
         < 20
     ]
     assert wordless == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_text_of_a_figure_is_large_enough_for_a_phone(chapter):
+    """`figures` keeps a picture so large that this one can be read."""
+    sizes = map(float, re.findall(r"fontsize=([\d.]+)", script(chapter)))
+    assert [size for size in sizes if size < figures.POINTS] == []
+
+
+def test_a_phone_shows_the_smallest_text_of_a_figure():
+    style = (ROOT / "mexutils" / "plotting.py").read_text()
+    assert f'"savefig.dpi": {figures.DPI},' in style
+    assert f'"figure.dpi": {figures.DPI},' in style
+    assert figures.LEAST * figures.SMALLEST >= figures.PIXELS
+    sheet = (ROOT / "book" / "_static" / "page.css").read_text()
+    assert f"calc({figures.LEAST} * var(--own-width))" in sheet
 
 
 @pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c not in TO_COME])

@@ -1,9 +1,10 @@
-"""The front page: the theft, the buttons, the cards."""
+"""The front page, and the frames that keep figures legible on a phone."""
 
 import base64
 import io
 import re
 
+import figures
 import landing
 import pytest
 from checkout import Address
@@ -85,3 +86,20 @@ def test_the_front_page_types_no_result():
     asked = re.findall(r"<!-- landing: count (\S+) -->", top)
     parts = {c.partition("/")[0] for c in landing.chapters()}
     assert sorted(asked) == sorted(parts)
+
+
+def test_a_picture_is_framed_once_and_says_its_size(tmp_path):
+    folder = tmp_path / "_images"
+    folder.mkdir()
+    Image.new("L", (700, 400)).save(folder / "a.png")
+    (tmp_path / "part").mkdir()
+    page = tmp_path / "part" / "one.html"
+    page.write_text('<p><img alt="A &gt; b" src="../_images/a.png" /></p>')
+    (tmp_path / "two.html").write_text('<img alt="b" src="_static/logo.svg"/>')
+    assert figures.give_room(tmp_path) == 1
+    html = page.read_text()
+    assert 'style="--own-width: 700px"' in html
+    assert (
+        'alt="A &gt; b"' in html and 'width="700" height="400"/></div>' in html
+    )
+    assert figures.give_room(tmp_path) == 0 and page.read_text() == html

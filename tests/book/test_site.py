@@ -9,6 +9,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import _browser
 import checkout
+import figures
 import nbformat
 import numbering
 import pytest
@@ -324,6 +325,15 @@ def test_every_page_says_its_commit_and_leads_to_its_source(page):
     foot = re.search(r'class="extra_footer">(.*?)</div>', text, re.S)[1]
     if commit(ROOT):
         assert re.search(r"Commit [0-9a-f]{7} of \d+ \w+ \d{4}", foot)
+    assert re.search(
+        r"Built \d+ \w+ \d{4}, \d\d:\d\d UTC, with Python 3", foot
+    )
+    assert re.search(r"Sphinx \d", foot)
+    if page not in CHAPTERS:  # a chapter has its own run at its end
+        run = (
+            rf"{len(CHAPTERS)} chapters, \d+ \w+ \d{{4}}.*, [\d,]+ s together"
+        )
+        assert re.search(f"{run}.*core.*Python 3", foot)
     made = ("scoreboard", "stability")
     if built_for() and page not in made:
         (link,) = re.findall(r'href="([^"]+/edit/main/[^"]+)"', foot)
@@ -369,6 +379,13 @@ FORMULAS = """() => {
             /.{0,20}(\\$\\$|\\\\\\(|\\\\\\[).{0,20}/g),
     };
 }"""
+TEXT = f"""() => {{
+    const pictures = [...document.querySelectorAll('.wide-figure img')]
+        .map(i => i.width / i.naturalWidth * {figures.SMALLEST});
+    const words = [...document.querySelectorAll('main svg text')].map(
+        t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a);
+    return [...pictures, ...words].filter(size => size < {figures.PIXELS});
+}}"""
 WIDTHS = """() => {
     const page = document.documentElement;
     return [page.scrollWidth, page.clientWidth];
@@ -402,6 +419,27 @@ def test_a_page_looks_right_in_chromium(windows, page):
         assert not any(formulas.values()), f"{seen}: {formulas}"
         theme = view.page.evaluate("document.documentElement.dataset.theme")
         assert theme == scheme, seen
+        if width == 390:
+            small = view.page.evaluate(TEXT)
+            assert small == [], f"{seen}: figures with text of {small} pixels"
+
+
+def test_a_figure_on_a_phone_scrolls_by_keyboard(windows):
+    address, views = windows
+    view = views[390, "dark"]
+    page = next(p for p in CHAPTERS if "wide-figure" in html_of(p))
+    view.open(f"{address}/{page}.html")
+    frame = view.page.locator(".wide-figure").first
+    assert frame.get_attribute("tabindex") == "0"
+    frame.focus()
+    view.page.keyboard.press("ArrowRight")
+    view.page.wait_for_function(
+        "document.querySelector('.wide-figure').scrollLeft > 0"
+    )
+
+
+def html_of(page):
+    return (SITE / f"{page}.html").read_text("utf-8")
 
 
 def shown(page):
