@@ -33,6 +33,7 @@ import yaml
 from checkout import NONE, address, commit
 from downloads import add_downloads, build_wheel, wheel_name
 from figures import give_room
+from html_tables import mend_heads
 from landing import landed
 from nbformat import NotebookNode
 from numbering import in_order, is_a_picture, numbered, numbers, title_of
@@ -52,7 +53,6 @@ from scoreboard import scoreboard as board_of
 from site_pages import Site, run_in_words
 from stability import stability_page
 from survey import judged
-from tables import mend_heads
 from teaching import complete, link_words
 from techniques import filled, minutes
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 import yaml
+from html_tables import SCROLLS
 from run_chapters import BOOK, chapters
 from techniques import techniques
 
@@ -128,8 +129,7 @@ def _atlas(identifier: str) -> str:
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [
-        '<div style="overflow-x: auto"><table class="dataframe" '
-        'style="min-width: 40rem">',
+        f'{SCROLLS}<table class="dataframe" style="min-width: 40rem">',
         f"<thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead>",
         "<tbody>",
     ]

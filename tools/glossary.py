@@ -36,6 +36,7 @@ NEVER_IN = {
     *("math", "mjx-container", "table", "aside", "details", "em"),
 }
 MATHS = {"math", "toctree-wrapper", "admonition-title", "bibtex"}
+MATHS |= {"theft", "sd-card"}  # a figure, and cards that are links themselves
 """Classes inside which nothing is linked."""
 VOID = {"br", "img", "hr", "input", "meta", "link", "wbr", "source", "col"}
 WITHOUT = {PAGE, "genindex", "search", "references", "scoreboard", "stability"}

@@ -186,4 +186,4 @@ def count(part: str, run: Run) -> str:
         raise ValueError(f"the book has no part {part!r}")
     claims = sum(chapter in found for chapter, _ in run)
     many = "1 chapter" if len(found) == 1 else f"{len(found)} chapters"
-    return f"{many}, {claims} claims"
+    return f'<p class="count">{many}, {claims} claims</p>'

@@ -27,6 +27,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 from chapter_keys import measurement_key
+from html_tables import SCROLLS
 from run_chapters import ALONE, BOOK, EXECUTED, ROOT, chapters, claims_of
 
 from mexutils.cache import cache_dir
@@ -301,7 +302,7 @@ def stability_page(table: Path = TABLE) -> str:
     ]
     for chapter, rows in found.groupby("chapter", sort=False):
         page += ["", f"### [{chapter}]({chapter}.ipynb)", ""]
-        page += [f'<div style="overflow-x: auto">{rows_html(rows)}</div>']
+        page += [f"{SCROLLS}{rows_html(rows)}</div>"]
     return "\n".join(page) + "\n"
 
 
@@ -338,7 +339,7 @@ def variants_html(variants: list[Variant]) -> str:
     ]
     frame = pd.DataFrame(rows, columns=["seed", "victim", "arithmetic"])
     table = frame.to_html(index=False, border=0)
-    return f'<div style="overflow-x: auto">{table}</div>'
+    return f"{SCROLLS}{table}</div>"
 
 
 def rows_html(rows: pd.DataFrame) -> str:

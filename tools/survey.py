@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import nbformat
 import yaml
+from html_tables import SCROLLS
 from run_chapters import BOOK, EXECUTED, chapters, claims_of
 from techniques import techniques
 
@@ -243,8 +244,7 @@ def _measured(evidence: Evidence, run: Run) -> str:
 def _table(heads: list[str], rows, least: str = "0") -> str:
     """A table of HTML without blank lines, which scrolls on a phone."""
     lines = [
-        '<div style="overflow-x: auto">'
-        f'<table class="dataframe" style="min-width: {least}">',
+        f'{SCROLLS}<table class="dataframe" style="min-width: {least}">',
         "<thead><tr>"
         + "".join(f"<th>{h}</th>" for h in heads)
         + "</tr></thead>",

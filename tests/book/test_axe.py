@@ -11,7 +11,8 @@ SITE = ROOT / "_build" / "html"
 IN_CI = bool(os.environ.get("CI"))
 PAGES = (
     *("intro", "course", "attacks/stealml", "comparison/arena"),
-    *("scoreboard", "survey", "practice/checklist"),
+    *("scoreboard", "survey", "stability"),
+    *("practice/checklist", "practice/frameworks"),
 )
 KINDS = [(1280, "light"), (1280, "dark"), (390, "light")]
 OF_THE_THEME = {

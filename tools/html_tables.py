@@ -1,4 +1,4 @@
-"""Tables of the built pages whose heads say something.
+"""Tables that the keyboard can scroll, and whose heads say something.
 
 A table of results has an empty cell above the names of its rows, and a table
 of two columns in markdown may have an empty head. A head without words is read
@@ -9,6 +9,11 @@ goes. This is done in the HTML, whatever has made the table.
 import re
 from pathlib import Path
 
+SCROLLS = (
+    '<div class="scroll" style="overflow-x: auto" tabindex="0" role="group" '
+    'aria-label="A table that may be wider than the page">'
+)
+"""The frame of a wide table, for the keyboard too; a `</div>` ends it."""
 _HEAD = re.compile(r"<thead>.*?</thead>\s*", re.S)
 _EMPTY = re.compile(r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>")
 
