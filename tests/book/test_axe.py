@@ -83,7 +83,7 @@ def test_axe_finds_nothing_but_what_is_the_theme_s(seen, page, kind):
         assert theirs == every, "entries that nothing needs have to go"
 
 
-def test_axe_misses_what_is_taken_away(seen):
+def test_axe_finds_a_picture_without_words(seen):
     """The same look fails where a picture has lost its words."""
     change = "document.querySelector('main img').removeAttribute('alt')"
     ours, _ = seen(KINDS[0], "intro", change)
