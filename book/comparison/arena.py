@@ -741,6 +741,7 @@ proof_seeds = range(seed, seed + n_proofs)
 track = JOINT.track(marked, contenders(met), proof_seeds, **how)
 thefts, caught, innocent, lost = track
 failed += lost
+print(f"{len(thefts) + len(caught):,} thefts, {len(lost)} cells failed")
 
 # %% tags=["remove-input"] mystnb={"figure": {"caption": "Pictures with marks: fidelity of the copy, and the median over owners of -log10 p by each proof. 2 is p = 0.01; the wave cannot pass 3, the fingerprint not 2. A dash: the pair does not meet, or nothing can be claimed."}, "image": {"alt": "Four heat maps side by side with a number in every cell: fidelity, DAWN, wave and fingerprint; ways of asking and reading in rows, three defenses in columns."}}
 JOINT.heat(thefts[thefts.kind == "image"])
@@ -1009,7 +1010,8 @@ def gain(part, defense, attack, other):
 
 
 claims.add("cells that failed", len(failed), low=0, high=0)
-empty = met.fidelity.isna().sum() + final.fidelity.isna().sum() - len(failed)
+tables_of_all = met, final, thefts, caught
+empty = sum(int(table.fidelity.isna().sum()) for table in tables_of_all)
 claims.add("cells without a value or a reason", empty, low=0, high=0)
 claims.add(
     "labels kept: least lead of the best attacker over labels only",
@@ -1047,8 +1049,6 @@ claims.add(
 )
 
 first = "natural + letters"
-unseen = thefts.fidelity.isna().sum() + caught.fidelity.isna().sum()
-claims.add("marked thefts without a value", unseen, low=0, high=0)
 shown = JOINT.of_rows(thefts[thefts.kind == "image"]).xs("none", level=1)
 for way, reads, low, high in (
     ("DAWN", "label alone", 3.5, np.inf),

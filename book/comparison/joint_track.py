@@ -271,11 +271,13 @@ def of_table(tree, classes, rows, answers, seed):
     shares = metrics.as_probabilities(answers, classes)
     if tree:
         grown = DecisionTreeRegressor(min_samples_leaf=4, random_state=seed)
-        return Copy(grown.fit(rows, shares).predict)
+        grown.fit(rows, shares)
+        return Copy(lambda x: CONTEST.normalised(grown.predict(x)))
     if np.isin(shares, (0, 1)).all():
         labels = shares.argmax(axis=1)
         return spoken(BYLABEL.linear_learner(rows, labels), classes)
-    theta = STEALML.fit_softmax(rows, shares)
+    tenths = 1 if np.array_equal(shares, shares.round(1)) else None
+    theta = STEALML.fit_softmax(rows, shares, decimals=tenths)
     return Copy(partial(STEALML.softmax_answers, theta))
 
 
