@@ -247,7 +247,8 @@ FLOORS = [
     "defenses/prediction_poisoning",  # it looks at an earlier one beside it
     "frontier/",
     "comparison/",
-    ("comparison/defense_comparison", "comparison/arena"),
+    ("comparison/defense_comparison", "comparison/joint_track"),
+    "comparison/arena",
     "practice/",
 ]
 
