@@ -105,6 +105,28 @@ def labels_by(learn, rows, answers, seed, exam):
     return learn(rows, answers, seed)(exam)
 
 
+class Replay:
+    """Answers that were paid for already, as an API."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def query(self, x):
+        """The answers, whatever is asked."""
+        return self.answers
+
+
+class Labels:
+    """A customer who passes on the label alone."""
+
+    def __init__(self, customer):
+        self.customer = customer
+
+    def query(self, x):
+        """The labels of the rows x."""
+        return metrics.labels_of(self.customer.query(x))
+
+
 # %% [markdown]
 # The knobs: which secrets and which draw, and the queries of an attack on
 # pictures.
@@ -304,41 +326,40 @@ def dense_net(d, c):
     )
 
 
-class Replay:
-    """Answers that were paid for already, as an API."""
+class Reader:
+    """A customer as an attack sees it: what it hears was read first.
 
-    def __init__(self, answers):
-        self.answers = answers
+    customer: keeps a transfer set, as `Accounts` does. read: answers to
+    answers, one for every `times` of them. times: how often a row is sent,
+    moved by a little each time but the first.
+    """
 
-    def query(self, x):
-        """The answers, whatever is asked."""
-        return self.answers
-
-
-class Labels:
-    """A customer who passes on the label alone."""
-
-    def __init__(self, customer):
-        self.customer = customer
+    def __init__(self, customer, read, times=1, seed=0, size=0.02):
+        self.customer, self.read, self.times = customer, read, times
+        self.rng, self.size = np.random.default_rng(seed), size
+        self.last = ()  # what was read last
 
     def query(self, x):
-        """The labels of the rows x."""
-        return metrics.labels_of(self.customer.query(x))
+        """What is read from the answers to the rows x."""
+        sent = np.repeat(x, self.times, axis=0)
+        step = self.rng.normal(size=sent.shape).astype(sent.dtype)
+        step[:: self.times] = 0.0
+        heard = self.customer.query(sent + self.size * step)
+        self.last = self.read(heard)
+        return self.last
 
+    def transfer_set(self):
+        """All rows that were answered, and what is read from the answers.
 
-class Heard:
-    """A transfer set that is equal to others of the same content."""
-
-    def __init__(self, rows, answers):
-        self.rows, self.answers = rows, answers
-        parts = (np.ascontiguousarray(part) for part in (rows, answers))
-        self.digest = hashlib.sha256(b"".join(parts)).digest()
-
-    def __eq__(self, other):
-        return self.digest == other.digest
-
-    def __hash__(self):
-        return hash(self.digest)
+        Raises `ValueError` where there is none.
+        """
+        rows, heard = self.customer.transfer_set()
+        whole = len(rows) - len(rows) % self.times
+        if whole == 0:
+            raise ValueError("no row was answered as often as it has to be")
+        all_at_once = len(self.last) * self.times == len(rows)
+        told = self.last if all_at_once else self.read(heard[:whole])
+        return rows[: whole : self.times], told
 
 
 # %% [markdown]
@@ -802,7 +823,8 @@ def random_steps(customer, known, seed, budget):
 # So are those for tables: rows like those of the pool and as many uniform
 # ones; StealML's equations, adaptive retraining and paths; StealClassifier;
 # the edges of BDPL's zone; paths with rows from the middle of a leaf between.
-# And so is the `Reader` that will stand between an attack and its customer.
+# The `Reader` that will stand between an attack and its customer is one of the
+# small things above.
 
 
 # %% tags=["hide-input"]
@@ -959,6 +981,21 @@ class WithMiddles:
         return heard
 
 
+class Heard:
+    """A transfer set that is equal to others of the same content."""
+
+    def __init__(self, rows, answers):
+        self.rows, self.answers = rows, answers
+        parts = (np.ascontiguousarray(part) for part in (rows, answers))
+        self.digest = hashlib.sha256(b"".join(parts)).digest()
+
+    def __eq__(self, other):
+        return self.digest == other.digest
+
+    def __hash__(self):
+        return hash(self.digest)
+
+
 def covered_paths(customer, known, seed, budget):
     """Path finding with covers, from the middle of a leaf."""
     ends = np.ones(known.pool.shape[1])
@@ -967,42 +1004,6 @@ def covered_paths(customer, known, seed, budget):
     start = SIBLINGS.centred(thief, 0 * ends, -ends, ends)
     boxes = PATHS.tree_bottom_up(thief, -ends, ends, 0.01, start=start)
     return lambda x: np.maximum(0, PATHS.predict_boxes(boxes, x))
-
-
-class Reader:
-    """A customer as an attack sees it: what it hears was read first.
-
-    customer: keeps a transfer set, as `Accounts` does. read: answers to
-    answers, one for every `times` of them. times: how often a row is sent,
-    moved by a little each time but the first.
-    """
-
-    def __init__(self, customer, read, times=1, seed=0, size=0.02):
-        self.customer, self.read, self.times = customer, read, times
-        self.rng, self.size = np.random.default_rng(seed), size
-        self.last = ()  # what was read last
-
-    def query(self, x):
-        """What is read from the answers to the rows x."""
-        sent = np.repeat(x, self.times, axis=0)
-        step = self.rng.normal(size=sent.shape).astype(sent.dtype)
-        step[:: self.times] = 0.0
-        heard = self.customer.query(sent + self.size * step)
-        self.last = self.read(heard)
-        return self.last
-
-    def transfer_set(self):
-        """All rows that were answered, and what is read from the answers.
-
-        Raises `ValueError` where there is none.
-        """
-        rows, heard = self.customer.transfer_set()
-        whole = len(rows) - len(rows) % self.times
-        if whole == 0:
-            raise ValueError("no row was answered as often as it has to be")
-        all_at_once = len(self.last) * self.times == len(rows)
-        told = self.last if all_at_once else self.read(heard[:whole])
-        return rows[: whole : self.times], told
 
 
 # %% [markdown]
@@ -1424,11 +1425,9 @@ NEEDS = "labels", "answers", "probabilities"
 class Contestant:
     """A row of the arena: an attacker, and what it is.
 
-    run: what it asks. kinds: of victims. needs: "labels" where the rest of an
-    answer is not looked at, "answers" where any will do, "probabilities".
-    classes: the most that it can tell apart. read, times: see `Reader`.
-    accounts: its names. only_if: facets of a guard without which it would be
-    another row again, keys of `FACETS`.
+    run: what it asks. kinds: of victims. needs: of `NEEDS`; "labels" reads no
+    more of an answer. classes: the most that it tells apart. read, times: see
+    `Reader`. accounts: its names. only_if: keys of `FACETS` that a guard needs.
     """
 
     run: Callable
@@ -1449,6 +1448,7 @@ ACCOUNTS = 16
 """Over so many names an attack is split."""
 
 TABLES = ("softmax", "tree")
+TRUTHFUL = {"only_if": ("truthful",)}
 
 
 def asks(run, *kinds, **facets):
@@ -1463,10 +1463,8 @@ ASKING = {
     "PRADA, random step": asks(random_steps, "image", only_if=("watched",)),
     "easy rows": asks(easy_rows, "image", only_if=("watched",)),
     "sifted letters": asks(sifted_letters, "image", only_if=("estranged",)),
-    "k-center letters": asks(spread_letters, "image", only_if=("truthful",)),
-    "drawn queries": asks(
-        drawn_queries, "image", needs="labels", only_if=("truthful",)
-    ),
+    "k-center letters": asks(spread_letters, "image", **TRUTHFUL),
+    "drawn queries": asks(drawn_queries, "image", needs="labels", **TRUTHFUL),
     "pool rows": asks(pool_rows, *TABLES),
     "equation solving": asks(solving, "softmax", needs="probabilities"),
     "adaptive retraining": asks(retraining, "softmax", needs="labels"),

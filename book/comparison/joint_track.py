@@ -603,6 +603,13 @@ def meeting(owner, guard, name, seed, budget):
 
 
 # %% tags=["hide-input"]
+READS = {
+    part.get("read", CONTEST.as_they_are): name or "as they are"
+    for name, part in CONTEST.READINGS.items()
+}
+ASKS = {part["run"]: name for name, part in CONTEST.ASKING.items()}
+
+
 def scored(owner, labels, found, api):
     """Scores of labels (n,) of the exam, and of claims `found`, by name."""
     p = {way: case.p for way, case in found.items()}
@@ -687,13 +694,6 @@ print(*sorted(set(absent.values())), sep="\n")
 
 
 # %% tags=["hide-input"]
-READS = {
-    part.get("read", CONTEST.as_they_are): name or "as they are"
-    for name, part in CONTEST.READINGS.items()
-}
-ASKS = {part["run"]: name for name, part in CONTEST.ASKING.items()}
-
-
 def stolen(meetings, **how):
     """A table of the cells, one a row, and the errors of those that failed.
 
