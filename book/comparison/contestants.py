@@ -1427,7 +1427,7 @@ class Contestant:
 
     run: what it asks. kinds: of victims. needs: of `NEEDS`; "labels" reads no
     more of an answer. classes: the most that it tells apart. read, times: see
-    `Reader`. accounts: its names. only_if: keys of `FACETS` that a guard needs.
+    `Reader`. accounts: its names. only_if: keys of `FACETS` that guards need.
     """
 
     run: Callable

@@ -386,6 +386,10 @@ TEXT = f"""() => {{
         t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a);
     return [...pictures, ...words].filter(size => size < {figures.PIXELS});
 }}"""
+BENT = """() => [...document.querySelectorAll('.wide-figure img')]
+    .map(i => i.width / i.height / (i.naturalWidth / i.naturalHeight))
+    .filter(ratio => Math.abs(ratio - 1) > 0.02)"""
+"""Pictures that are drawn in another shape than their own."""
 WIDTHS = """() => {
     const page = document.documentElement;
     return [page.scrollWidth, page.clientWidth];
@@ -419,6 +423,7 @@ def test_a_page_looks_right_in_chromium(windows, page):
         assert not any(formulas.values()), f"{seen}: {formulas}"
         theme = view.page.evaluate("document.documentElement.dataset.theme")
         assert theme == scheme, seen
+        assert view.page.evaluate(BENT) == [], f"{seen}: a bent figure"
         if width == 390:
             small = view.page.evaluate(TEXT)
             assert small == [], f"{seen}: figures with text of {small} pixels"
