@@ -236,11 +236,7 @@ def fought(meetings, what="meetings", **how):
     return table, [o.error for o in outcomes if o.error]
 
 
-ASKS = {part["run"]: name for name, part in CONTEST.ASKING.items()}
-READS = {
-    part.get("read", CONTEST.as_they_are): name or "as they are"
-    for name, part in CONTEST.READINGS.items()
-}
+ASKS, READS = JOINT.ASKS, JOINT.READS
 
 # %% [markdown]
 # Where time goes: the slowest meetings, in seconds of a processor.

@@ -183,8 +183,9 @@ def with_marks(make, owner, seed):
 # %% [markdown]
 # A marked guard is a guard, so that the facets of
 # [Contestants](contestants.ipynb) say who meets it: rows that are nearly one
-# are lied to independently (DAWN), and what is sold as probabilities can be
-# computed back (the wave).
+# are lied to independently (DAWN), what is sold as probabilities can be
+# computed back (the wave), and a wrong label is one that a first copy finds
+# odd, so that it may be sifted.
 
 
 # %%
@@ -206,11 +207,36 @@ def marked(guard):
     back = partial(both_back, guard.inverse) if soft else None
     facets = dict.fromkeys(("exact", "keeps_labels", "blind", "tuned"), False)
     make = partial(with_marks, guard.make)
-    return replace(guard, make=make, noisy=True, inverse=back, **facets)
+    facets |= {"noisy": True, "estranged": True, "inverse": back}
+    return replace(guard, make=make, **facets)
 
 
 MARKED = {name: marked(guard) for name, guard in CONTEST.GUARDS.items()}
 len(MARKED)
+
+# %% [markdown]
+# Averages remove one mark and algebra the other, so that the thief who knows
+# of both does both: it computes back each of the answers to rows that are
+# nearly one, and takes their mean.
+
+
+# %%
+def washed(rehearse, seed, inverse):
+    """The mean of answers that were each computed back."""
+    back = CONTEST.computed_back(rehearse, seed, inverse)
+    mean = CONTEST.averaged(rehearse, seed, inverse)
+    return lambda heard: mean(back(heard))
+
+
+THIEVES = CONTEST.CONTESTANTS | {
+    name.replace("averaged", "washed"): replace(
+        who, read=washed, only_if=(*who.only_if, "invertible")
+    )
+    for name, who in CONTEST.CONTESTANTS.items()
+    if who.read is CONTEST.averaged and who.needs != "labels"
+}
+"""The contestants, and those who wash; by name."""
+print(f"{len(THIEVES) - len(CONTEST.CONTESTANTS)} wash")
 
 # %% [markdown]
 # What the marks cost the owner of the softmax regression, behind nothing and
@@ -524,11 +550,18 @@ for name, suspect in {
 
 # %%
 def copy_of(ask, reader, known, seed, budget):
-    """The attack's copy, or what is learnt from all that was answered."""
+    """The attack's copy, or what is learnt from all that was answered.
+
+    None where nothing was.
+    """
     with suppress(ClientBlocked, BudgetExceeded):
         if (copy := ask(reader, known, seed, budget)) is not None:
             return copy
-    return known.learn(*reader.transfer_set(), seed)
+    try:
+        rows, heard = reader.transfer_set()
+    except ValueError:  # not one answer
+        return None
+    return known.learn(rows, heard, seed)
 
 
 # %% [markdown]
@@ -549,10 +582,7 @@ def theft(owner, settings, rehearse, who, seed, budget):
     way = read(rehearse, seed, inverse)
     reader = CONTEST.Reader(customer, way, times, seed)
     known = replace(owner.known, learn=learner(owner))
-    try:
-        copy = copy_of(ask, reader, known, seed, budget // times)
-    except ValueError:  # not one answer
-        copy = None
+    copy = copy_of(ask, reader, known, seed, budget // times)
     return copy, api, customer
 
 
@@ -589,8 +619,9 @@ def prove(owner, defense, who, seed, budget):
 # %%
 def meeting(owner, guard, name, seed, budget):
     """The theft by a contestant from a marked guard, both by name, a cell."""
-    who, guard = CONTEST.CONTESTANTS[name], MARKED[guard]
-    back = guard.inverse if who.read is CONTEST.computed_back else None
+    who, guard = THIEVES[name], MARKED[guard]
+    knows = who.read in (CONTEST.computed_back, washed)
+    back = guard.inverse if knows else None
     part = who.run, who.read, back, who.accounts, who.times
     how = {"owner": owner, "defense": guard.make, "who": part}
     return Cell(prove, how | {"seed": seed, "budget": budget})
@@ -606,7 +637,7 @@ def meeting(owner, guard, name, seed, budget):
 READS = {
     part.get("read", CONTEST.as_they_are): name or "as they are"
     for name, part in CONTEST.READINGS.items()
-}
+} | {washed: "washed"}
 ASKS = {part["run"]: name for name, part in CONTEST.ASKING.items()}
 
 
@@ -630,7 +661,7 @@ def has_many(who):
     """Whether the same attack also comes under many names."""
     return any(
         (other.run, other.read) == (who.run, who.read) and other.accounts > 1
-        for other in CONTEST.CONTESTANTS.values()
+        for other in THIEVES.values()
     )
 
 
@@ -642,7 +673,7 @@ def grid(owners, guards, seeds):
     meetings, absent = {}, {}
     for (kind, name, budget), make in owners.items():
         classes = make(0).classes
-        for (a, who), d in product(CONTEST.CONTESTANTS.items(), guards):
+        for (a, who), d in product(THIEVES.items(), guards):
             guard = MARKED[d]
             why = CONTEST.why_not(who, guard, kind, classes)
             if guard.watches and who.accounts == 1 and has_many(who):
@@ -664,7 +695,7 @@ def best_thieves(keys, owners, seeds):
     """
     meetings, seen = {}, set()
     for kind, name, budget, d, a in keys:
-        place, who = (kind, name, budget), CONTEST.CONTESTANTS[a]
+        place, who = (kind, name, budget), THIEVES[a]
         if place not in owners or (*place, d) in seen:
             continue
         if CONTEST.why_not(who, MARKED[d], kind, who.classes):
@@ -705,7 +736,7 @@ def stolen(meetings, **how):
         for key, outcome in zip(meetings, outcomes, strict=True)
     ]
     table = pd.DataFrame(rows)
-    whos = [CONTEST.CONTESTANTS[key[3]] for key in meetings]
+    whos = [THIEVES[key[3]] for key in meetings]
     table["asks"] = [ASKS[who.run] for who in whos]
     table["reads"] = [READS[who.read] for who in whos]
     table["row"] = table.asks + ", " + table.reads
@@ -1095,6 +1126,12 @@ for name in ("pool rows, label alone", "pool rows, computed back"):
     claims.add(
         f"wave, {name}: -log10 p (median)", evidence["wave"][name], high=1.6
     )
+for way, most in ("DAWN", 1), ("wave", 1.6):
+    claims.add(
+        f"{way}, pool rows, washed: -log10 p (median)",
+        evidence[way]["pool rows, washed"],
+        high=most,
+    )
 claims.add(
     "fidelity, computed back less label alone (points)",
     evidence["fidelity (%)"]["pool rows, computed back"]
@@ -1197,7 +1234,8 @@ for s in seeds:
 # - Fidelity and evidence are two numbers of one copy; a theft is judged by
 #   both.
 # - Each mark has a reading that removes it: averaging for a hash, labels or
-#   algebra for a wave; what a reading costs in fidelity is the mark's worth.
+#   algebra for a wave, both for both; what a reading costs in fidelity is the
+#   mark's worth.
 # - A fingerprint changes no answer, and its law is that of the models that it
 #   was calibrated on.
 # - All three are claims on rows that the suspect may refuse to answer

@@ -185,6 +185,35 @@ def test_scores_are_against_the_undefended_victim_and_the_bill_is_paid():
     assert found["fidelity"] == pytest.approx(equal)
 
 
+def test_who_washes_computes_back_and_then_averages(owner):
+    x = np.repeat(owner.exam[:50], contest.TIMES, axis=0)
+    x = x + 0.02 * np.random.default_rng(0).normal(size=x.shape)
+    own = owner.predict(x)
+    settings = joint.MARKED["none"].make(owner, 0)
+    sold = PredictionAPI(owner.predict, **settings).query(x)
+    rehearse = partial(joint.MARKED["none"].make, owner, 1000)
+    inverse = joint.MARKED["none"].inverse
+    heard = joint.washed(rehearse, 0, inverse)(sold)
+    once = joint.both_back(None, sold, settings)
+    mean = once.reshape(50, contest.TIMES, -1).mean(axis=1)
+    assert np.allclose(heard, mean)
+    truth = own.reshape(50, contest.TIMES, -1).mean(axis=1)
+    assert np.abs(heard - truth).sum(axis=1).mean() < 0.1
+    names = [n for n, who in joint.THIEVES.items() if who.read is joint.washed]
+    assert "pool rows, washed" in names
+    assert all(not n.startswith("adaptive") for n in names)
+
+
+def test_an_error_of_an_attack_is_no_empty_theft():
+    def broken(customer, known, seed, budget):
+        customer.query(known.pool[:5])
+        raise ValueError("a fault")
+
+    who = broken, contest.as_they_are, None, 1, 1
+    with pytest.raises(ValueError, match="a fault"):
+        joint.prove(digits, joint.MARKED["none"].make, who, 0, 100)
+
+
 def test_a_thief_without_one_answer_has_no_copy_and_is_not_accused():
     def refused(customer, known, seed, budget):
         raise joint.BudgetExceeded("nothing is sold")
@@ -203,7 +232,7 @@ def test_every_pair_meets_or_has_a_reason():
     met = {key[3:5] for key in meetings}
     away = {key[2:] for key in absent}
     assert not met & away
-    assert len(met) + len(away) == 2 * len(contest.CONTESTANTS)
+    assert len(met) + len(away) == 2 * len(joint.THIEVES)
     assert all(absent.values())
     watched = {a for a, d in met if d == "PRADA"}
     assert "pool rows, 16 accounts" in watched
