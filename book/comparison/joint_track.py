@@ -839,8 +839,10 @@ plt.show()
 # The fingerprint alone cannot reach that with a hundred models of each kind,
 # so that it is counted by itself, at one percent.
 # The hardest to prove is, of the attackers whose copy is as good as the best
-# up to two points, the one with the fewest thefts proved; the last two columns
-# are shares of its thefts.
+# up to two points, the one with the fewest thefts proved; the two columns after
+# its fidelity are shares of its thefts.
+# The last two are the best fidelities of who gets away with every theft: from
+# the marks, and from the fingerprint as well.
 
 
 # %% tags=["hide-input"]
@@ -873,6 +875,8 @@ def escapes(table, near=2.0):
         means = part.groupby("row")[["fidelity", "proved", "printed"]].mean()
         good = means[means.fidelity >= means.fidelity.max() - near]
         least = good.proved.idxmin()
+        free = means[means.proved == 0].fidelity
+        nothing = means[(means.proved == 0) & (means.printed == 0)].fidelity
         rows.append(
             {
                 "victim": f"{CONTEST.KINDS[kind]}, {victim}",
@@ -883,6 +887,8 @@ def escapes(table, near=2.0):
                 "its fidelity (%)": good.fidelity[least],
                 "proved by a mark": good.proved[least],
                 "by the fingerprint": good.printed[least],
+                "best that no mark proves (%)": free.max(),
+                "best that nothing proves (%)": nothing.max(),
             }
         )
     return pd.DataFrame(rows)
@@ -890,10 +896,9 @@ def escapes(table, near=2.0):
 
 def escape_table(table):
     """`escapes` to look at."""
-    points, share = "{:.1f}".format, "{:.0%}".format
-    found = escapes(table)
-    for name in ("best fidelity (%)", "its fidelity (%)"):
-        found[name] = found[name].map(points)
+    share, found = "{:.0%}".format, escapes(table)
+    for name in found.columns[found.columns.str.endswith("(%)")]:
+        found[name] = found[name].map("{:.1f}".format, na_action="ignore")
     for name in ("proved by a mark", "by the fingerprint"):
         found[name] = found[name].map(share)
     return plotting.table(found)

@@ -280,6 +280,12 @@ def test_who_escapes_is_sought_among_good_copies():
     assert found["attackers near it"] == 2
     assert found["proved by a mark"] == 0.5
     assert found["by the fingerprint"] == 0.5
+    # "c" alone is never proved, and has no fingerprint either
+    assert found["best that no mark proves (%)"] == 70
+    assert found["best that nothing proves (%)"] == 70
+    printed = thefts().assign(fingerprint=0.001)
+    (found,) = joint.escapes(printed).to_dict("records")
+    assert np.isnan(found["best that nothing proves (%)"])
 
 
 def test_counts_of_proofs_leave_out_what_cannot_be_claimed():
