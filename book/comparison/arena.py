@@ -63,7 +63,7 @@ from mexutils import (
     plotting,
 )
 from mexutils.notebook import HTML, Markdown, display
-from mexutils.runs import Interval, interval, proportion_interval
+from mexutils.runs import Interval
 from mexutils.sweep import Cell, sweep
 
 plotting.use_style()
@@ -79,13 +79,13 @@ KINDS = CONTEST.KINDS
 # `papermill -f larger.yml` replaces any of them: more seeds, other budgets, a
 # second victim, another machine's scheduler.
 # Everybody meets everybody on the first `n_seeds` draws; then the best
-# attackers of each defense meet it on new ones, so many for each kind of
+# attacker of each defense meets it on new ones, so many for each kind of
 # victims.
 
 # %% tags=["parameters"]
 seed = 0
 n_seeds = 2
-n_more = {"image": 7, "softmax": 6, "tree": 6}
+n_more = {"image": 9, "softmax": 8, "tree": 6}
 image_victims = ["mnist"]  # "fashion_mnist" needs its one download
 image_budgets = [1000]
 table_budget = 600  # softmax regressions
@@ -128,7 +128,7 @@ Markdown(
     f"{len(CONTESTANTS)} attackers, {len(GUARDS)} defenses and {len(owners)} "
     f"victims make {len(meetings):,} meetings, of which {len(failed)} failed. "
     f"{len(absent):,} more pairs do not meet. The meetings took "
-    f"{met.seconds.sum() / 60:.0f} minutes of processor time when they were "
+    f"{arena.minutes(met):.0f} minutes of processor time when they were "
     f"computed. Within {arena.CLOSE} point of the best came, somewhere, all "
     f"ways of asking but: {', '.join(far) or 'none'}."
 )
@@ -140,9 +140,9 @@ Markdown(
 # which of these orders are more than chance?
 #
 # The rules are those of [the contestants](contestants.ipynb): every
-# perturbation lies at one distance, every monitor has one rate of false
-# alarms, the attacker knows how a defense is set and not its secret, and pays
-# for every row out of one budget.
+# perturbation that can be set so lies at one distance, every monitor has one
+# rate of false alarms, the attacker knows how a defense is set and not its
+# secret, and pays for every row out of one budget.
 #
 # ## The grid
 #
@@ -180,7 +180,19 @@ def table_owners_of(names, softmax_budget, tree_budget):
 
 # %% [markdown]
 # A meeting is a cell, and knows nothing of the others.
-# Facets say who meets whom.
+# Facets say who meets whom; and who takes the care to read answers otherwise
+# than as told takes many names, too, where somebody watches.
+
+
+# %%
+def careful(who):
+    """Whether a contestant has the names that it needs at a monitor."""
+    plain = who.read is CONTEST.as_they_are
+    return plain or who.accounts > 1 or not JOINT.has_many(who)
+
+
+# %% [markdown]
+# All meetings, and who stays away for which reason:
 
 # %%
 COLUMNS = ["kind", "victim", "budget", "attack", "defense", "seed"]
@@ -197,7 +209,10 @@ def grid(owners, seeds):
         classes = owner(0).classes
         for s, (a, who) in product(seeds, CONTESTANTS.items()):
             for d, guard in GUARDS.items():
-                if why := CONTEST.why_not(who, guard, kind, classes):
+                why = CONTEST.why_not(who, guard, kind, classes)
+                if guard.watches and not careful(who):
+                    why = why or "it also comes under many names"
+                if why:
                     absent[kind, name, a, d] = why
                 else:
                     meetings[kind, name, budget, a, d, s] = CONTEST.meeting(
@@ -239,17 +254,30 @@ def fought(meetings, what="meetings", **how):
 ASKS, READS = JOINT.ASKS, JOINT.READS
 
 # %% [markdown]
-# Where time goes: the slowest meetings, in seconds of a processor.
+# Where time goes: seconds of a processor by what is asked, the dearest first;
+# a cell that several meetings share counts once.
+
 
 # %%
-slowest = met.groupby(["kind", "asks"]).seconds.agg(["mean", "max", "sum"])
-slowest.sort_values("sum", ascending=False).head(6).round(1)
+def different(table):
+    """The meetings without those that share another's cell."""
+    return table.drop_duplicates(["kind", "victim", "seed", "seconds"])
+
+
+def minutes(table):
+    """Processor time of all cells, in minutes."""
+    return different(table).seconds.sum() / 60
+
+
+dearest = different(met).groupby(["kind", "asks"]).seconds
+dearest = dearest.agg(["mean", "max", "sum"])
+dearest.sort_values("sum", ascending=False).head(6).round(1)
 
 # %% [markdown]
 # ## The matrix
 #
-# Of the attacks that share a row, the best counts, by its mean over victims
-# and draws.
+# Of the attacks that share a row, the best counts for each victim, by its mean
+# over draws.
 
 
 # %%
@@ -263,10 +291,11 @@ def of_kinds(table):
 def matrix(met, by):
     """The best mean fidelity of every row: `by` ("asks" or "reads") by guard.
 
-    NaN where none meets.
+    The mean over the victims that are met; NaN where none is.
     """
-    means = met.groupby([by, "attack", "defense"]).fidelity.mean()
-    best = means.groupby([by, "defense"], sort=False).max().unstack()
+    means = met.groupby([by, "victim", "attack", "defense"]).fidelity.mean()
+    best = means.groupby([by, "victim", "defense"]).max()
+    best = best.groupby([by, "defense"], sort=False).mean().unstack()
     return best.reindex(columns=[d for d in GUARDS if d in best])
 
 
@@ -277,7 +306,7 @@ def matrix(met, by):
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Pictures: fidelity in percent, for each defense and each reading of its answers, by the best way of asking."}, "image": {"alt": "Heat map: readings of the answers in rows, defenses in columns, a number in every cell where the reading means something, a dash elsewhere."}}
 def heat(met, by, least=0, ax=None):
-    """Draw the matrix with its numbers; a dot where most were blocked."""
+    """Draw the matrix with its numbers."""
     table = matrix(met, by)
     if ax is None:
         size = 8, 1.6 + 0.32 * len(table)
@@ -307,13 +336,13 @@ def heats(parts):
 heat(kinds["image"], "reads", least=40)
 plt.show()
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Tables: fidelity in percent, by what is asked and by how it is read; above softmax regressions, below decision trees; means over tables and draws."}, "image": {"alt": "Four heat maps one above the other, two for softmax regressions and two for decision trees: ways of asking and readings in rows, defenses in columns, a number in every cell where they meet, a dash elsewhere."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Tables: fidelity in percent, by what is asked and by how it is read; above softmax regressions, below decision trees; means over draws and the tables that a way of asking meets: those that tell two classes apart, two tables."}, "image": {"alt": "Four heat maps one above the other, two for softmax regressions and two for decision trees: ways of asking and readings in rows, defenses in columns, a number in every cell where they meet, a dash elsewhere."}}
 heats({KINDS[kind]: kinds[kind] for kind in CONTEST.TABLES})
 plt.show()
 
 # %% [markdown]
-# What the columns of the perturbations say, in words: how good the best copy
-# is by each reading of the answers.
+# What the columns of the tuned perturbations of probabilities say, in words,
+# for pictures and trees: how good the best copy is by each reading.
 
 
 # %% tags=["remove-input"]
@@ -391,25 +420,25 @@ def milliseconds(owner, settings, rounds=3):
 
 
 def spread(values, digits=1):
-    """Mean and 95 % interval as text; the number alone where all agree."""
-    values = np.asarray(values, float)
-    if len(values) < 2 or np.ptp(values) == 0:
-        return f"{values[0]:.{digits}f}"
-    return f"{interval(values):.{digits}f}"
+    """Mean, least and most as text; the number alone where all agree."""
+    low, high = (f"{v:.{digits}f}" for v in (values.min(), values.max()))
+    mean = f"{values.mean():.{digits}f}"
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def owners_table(cost):
     """One row a defense: what it costs, over victims and seeds."""
     rows = []
     for d, part in cost.groupby("defense", sort=False):
-        alarms = int(part["false alarms"].sum()), int(part["clients"].sum())
-        rate = f"{proportion_interval(*alarms):.0%}"
+        accused, clients = part[["false alarms", "clients"]].sum()
         rows.append(
             {
                 "defense": d,
                 "accuracy lost (points)": spread(part["lost"]),
                 "L1": spread(part["L1"], 2),
-                "false alarms": rate if GUARDS[d].watches else "–",
+                "benign clients accused": f"{accused} of {clients}"
+                if GUARDS[d].watches
+                else "–",
                 "ms a query": f"{max(0, part['ms a query'].median()):.2f}",
             }
         )
@@ -435,7 +464,7 @@ def ranking(met, best, table, caught):
         rows.append(
             {
                 "defense": d,
-                "best attackers": named(met, d),
+                "best attackers (first draws)": named(met, d),
                 "fidelity (%)": f"{ends:.1f}",
                 "rank": f"{low} to {high}" if low < high else f"{low}",
                 "can the owner prove it?": JOINT.proofs(
@@ -483,11 +512,13 @@ cost = pd.DataFrame(
 failed += [o.error for o in outcomes if o.error]
 
 # %% [markdown]
-# Pictures, then tables:
+# One table for each kind of victims: the mean over victims and draws, with the
+# least and the most of them.
 
 # %% tags=["remove-input"]
-display(owners_table(cost[cost.kind == "image"]))
-owners_table(cost[cost.kind != "image"])
+for kind, title in KINDS.items():
+    display(Markdown(f"**{title.capitalize()}**"))
+    display(owners_table(cost[cost.kind == kind]))
 
 # %% [markdown]
 # Milliseconds are processor time on the machine that built this page.
@@ -497,16 +528,14 @@ owners_table(cost[cost.kind != "image"])
 # A defense is as good as its best attacker lets it be; an owner cannot choose
 # who comes.
 # But the best of many attackers on a few draws is in part the luckiest.
-# So the best of each defense and victim meets it again on new draws, with the
-# second best where that is at most `CLOSE` points behind.
-# A monitor stops whom it accuses, early or late, by chance: there the second
-# best always comes along.
+# So the best of each defense and victim meets it again on new draws, which had
+# no say in who it is, and these alone judge.
 # Who asks and reads alike under one name and under many has the same copy as
 # long as nobody is stopped; of these the one with more names goes on.
 
 # %%
 CLOSE = 1
-"""Points behind the best up to which the second best races too."""
+"""Points behind the best within which an attacker came near it."""
 PLACES = ["kind", "victim", "budget", "defense"]
 
 
@@ -528,17 +557,10 @@ def contenders(met, within=np.inf, n=None):
 
 
 # %% [markdown]
-# Who races, and the meetings of those keys:
+# Their meetings on new draws:
 
 
 # %%
-def finalists(met):
-    """Keys of the best for each victim and defense, and of some seconds."""
-    watched = np.array([GUARDS[d].watches for d in met.defense], bool)
-    near = contenders(met[~watched], CLOSE, n=2)
-    return near + contenders(met[watched], n=2)
-
-
 def rematch(owners, keys, start, n_more):
     """Their meetings with n_more[kind] new seeds, as `grid` gives them."""
     return {
@@ -555,53 +577,32 @@ def rematch(owners, keys, start, n_more):
 # The new draws:
 
 # %%
-more = rematch(owners, finalists(met), seed + n_seeds, n_more)
+more = rematch(owners, contenders(met, n=1), seed + n_seeds, n_more)
 final, lost = fought(more, "the race", **how)
 failed += lost
-print(f"{len(final):,} more meetings, {final.seconds.sum() / 60:.0f} minutes")
-
+print(f"{len(final):,} more meetings, {minutes(final):.0f} minutes")
 
 # %% [markdown]
-# With $F_{ai}$ for the fidelity of attacker $a$ on draw $i$, and $S_a$ for the
-# sum of its others, draw $i$ judges $a_i = \arg\max_a (S_a - F_{ai})$.
+# What they judge:
 
 
 # %%
-def judged(scouted, raced):
-    """One fidelity a new draw, of the attacker that the others chose.
-
-    scouted, raced: tables of one defense and victim, of old and new draws.
-    """
-    new = raced.pivot(index="seed", columns="attack", values="fidelity")
-    old = scouted.groupby("attack").fidelity.sum()[new.columns]
-    others = old.to_numpy() + new.sum().to_numpy() - new.to_numpy()
-    return new.to_numpy()[np.arange(len(new)), others.argmax(axis=1)]
-
-
-# %% [markdown]
-# The best attackers of every defense:
-
-
-# %%
-def best_of(met, final):
+def best_of(final):
     """Defense to fidelities (victims, new draws) of its best attackers."""
     found = {}
     for d in GUARDS:
-        old, new = met[met.defense == d], final[final.defense == d]
-        rows = [
-            judged(old[old.victim == v], new[new.victim == v])
-            for v in sorted(set(new.victim))
-        ]
-        if rows:
-            found[d] = np.array(rows)
+        new = final[final.defense == d]
+        if len(new):
+            new = new.pivot(index="victim", columns="seed", values="fidelity")
+            found[d] = new.to_numpy()
     return found
 
 
 # %% [markdown]
 # The victims are fixed: the page does not speak of other tables.
 # So the variance $s^2$ of a difference is that between draws within a victim,
-# and over $V$ victims of $n$ draws each it has $d = V (n - 1)$ degrees of
-# freedom.
+# and over $V$ victims of $n$ draws each, if it is alike in all, it has
+# $d = V (n - 1)$ degrees of freedom.
 # Of few draws it is a guess, sometimes far too small or too large.
 # But there are many pairs, and their guesses can help each other
 # {cite:p}`smyth2004linear`: each is drawn towards a common $s_0^2$,
@@ -668,8 +669,9 @@ prior(np.random.default_rng(seed).chisquare(5, 100) / 5, 5)
 
 # %% [markdown]
 # Many pairs are compared.
-# Holm's rule keeps the chance of even one wrong order at 5 %: the smallest of
-# $m$ p-values is multiplied by $m$, the next by $m - 1$, and so on.
+# Holm's rule keeps the chance of even one wrong order, among the pairs of one
+# kind of victims, at 5 %: the smallest of $m$ p-values is multiplied by $m$,
+# the next by $m - 1$, and so on.
 
 
 # %%
@@ -709,9 +711,7 @@ def compared(best):
 # For each kind of victims:
 
 # %%
-finals = {
-    kind: best_of(kinds[kind], part) for kind, part in of_kinds(final).items()
-}
+finals = {kind: best_of(part) for kind, part in of_kinds(final).items()}
 pairs = {kind: compared(best) for kind, best in finals.items()}
 
 # %% [markdown]
@@ -739,7 +739,7 @@ thefts, caught, innocent, lost = track
 failed += lost
 print(f"{len(thefts) + len(caught):,} thefts, {len(lost)} cells failed")
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Pictures with marks: fidelity of the copy, and the median over owners of -log10 p by each proof. 2 is p = 0.01; the wave cannot pass 3, the fingerprint not 2. A dash: the pair does not meet, or nothing can be claimed."}, "image": {"alt": "Four heat maps side by side with a number in every cell: fidelity, DAWN, wave and fingerprint; ways of asking and reading in rows, three defenses in columns."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Pictures with marks: fidelity of the copy, and the median over owners of -log10 p by each proof. 2 is p = 0.01; the wave cannot pass 3, the fingerprint hardly 2. A dash: the pair does not meet, or nothing can be claimed."}, "image": {"alt": "Four heat maps side by side with a number in every cell: fidelity, DAWN, wave and fingerprint; ways of asking and reading in rows, three defenses in columns."}}
 JOINT.heat(thefts[thefts.kind == "image"])
 plt.show()
 
@@ -761,6 +761,8 @@ JOINT.false_table(innocent)
 #
 # The ranks that are left to each defense by the pairs that are decided, 1 the
 # best.
+# The attackers named are those that the first draws chose, with the number of
+# their victims where there are several; the fidelity is that of the race.
 # The last column counts thefts that each proof shows at one percent, where
 # the same defense also carries the marks and its best attacker comes.
 
@@ -803,7 +805,9 @@ for kind, best in finals.items():
 # A perturbation has to be better than that, or the owner could save itself
 # the trouble.
 # Below zero it protects better than *labels only* does, both against their
-# best attackers:
+# best attackers.
+# Each interval stands alone, with the variance of its own pair; which orders
+# hold among all pairs is in the ranks above.
 
 # %% tags=["remove-input"]
 LIES = [d for d, g in GUARDS.items() if not (g.exact or g.watches)]
@@ -860,12 +864,13 @@ print(f"the least of {len(leads)} leads: {min(leads.values()):.2f} points")
 #
 # One point a defense: to the right the owner's answers stay what they were,
 # at the bottom the best thief gets little.
-# The line joins the defenses that no other beats in both.
+# The line joins the defenses for which no other is as good in both and better
+# in one.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What benign clients keep of their answers (100 - 50 L1) against what the best attacker gets, with 95 % intervals over draws; points at one place stand side by side. The line joins the defenses that no other beats in both."}, "image": {"alt": "Panels of numbered points, one for each kind of victims: the share of the answer kept on the horizontal and the best attacker's fidelity on the vertical axis, a line that joins some of them, and a key of the numbers to the right."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What benign clients keep of their answers (100 - 50 L1) against what the best attacker gets, with 95 % intervals over draws; points at one place stand side by side. The line joins the defenses for which no other is as good in both and better in one."}, "image": {"alt": "Panels of numbered points, one for each kind of victims: the share of the answer kept on the horizontal and the best attacker's fidelity on the vertical axis, a line that joins some of them, and a key of the numbers to the right."}}
 def frontier(points):
-    """The points that no other beats in both, from left to right."""
+    """The points for which no other is as good in both, left to right."""
     return sorted(
         p
         for p in points
@@ -952,8 +957,13 @@ download(full.round(3), "arena.csv")
 # - **One distance.**
 #   The perturbations were compared at one L1 distance; their own chapters
 #   have larger ones, which cost what the distance says.
-#   Labels alone and rounding stand at the distance that they have, and a
-#   layer of labels at a small distance from the true labels.
+#   Labels alone and rounding stand at the distance that they have,
+#   ModelGuard-S may stay nearer than it might, and a layer of labels and
+#   misinformation lie to few benign rows.
+# - **Benign clients ask little.**
+#   False alarms are those of streams of 300 rows, and attackers send more; a
+#   monitor that adds up what a client has learnt would in time accuse an
+#   honest client who asks as much.
 # - **L1 is one measure of utility.**
 #   Clients who only want the label lose nothing by a perturbation that keeps
 #   it, and the planes above call it costly.
@@ -970,7 +980,11 @@ download(full.round(3), "arena.csv")
 #   PRADA's queries: each would be one line of
 #   [the contestants](contestants.ipynb), and costs the time of all its
 #   meetings.
-#   PRADA's attack, its random step and easy rows meet those alone who watch.
+#   PRADA's attack, its random step and easy rows meet those alone who watch,
+#   $k$-center letters and drawn queries those alone whose labels are true and
+#   who do not.
+#   Where somebody watches, who reads otherwise than as told has many names, if
+#   a row has both.
 #   Behind ModelGuard-S nobody uses the list of answers that it shows, and no
 #   reading is learnt from shadows, as [its
 #   chapter](../frontier/model_guard.ipynb) tries both.
@@ -985,13 +999,18 @@ download(full.round(3), "arena.csv")
 #
 # The survey compares no two defenses under the same attack, so nothing here
 # has a published number beside it.
-# What is claimed is what the chapters lead one to expect, on the part that a
-# larger grid shares with this one.
+# What is claimed is what the chapters lead one to expect; of pictures it is
+# claimed of MNIST at 1,000 queries, whatever else a larger grid holds.
+
 
 # %% tags=["hide-input"]
-least = met.groupby("kind").budget.transform("min")
-usual = met[(met.budget == least) & (met.victim != "fashion_mnist")]
-paid = cost[cost.victim != "fashion_mnist"]
+def claimed(table):
+    """The rows that are claimed of: all tables, and the usual pictures."""
+    usual = (table.victim == "mnist") & (table.budget == 1000)
+    return table[(table.kind != "image") | usual]
+
+
+usual, paid = claimed(met), claimed(cost)
 seen = usual[usual.kind == "image"]
 
 
@@ -1029,9 +1048,9 @@ for d in LIES:
         meant = CONTEST.DISTANCE["pictures" if kind == "image" else "tables"]
         far = part[part.kind == kind]["L1"].mean()
         claims.add(
-            f"{d}, {KINDS[kind]}: L1 on benign queries, off the allowed",
+            f"{d}, {KINDS[kind]}: L1 on the exam, off the allowed",
             abs(far - meant),
-            high=0.1,
+            high=0.05,
         )
 claims.add(
     "accuracy lost to any defense, largest mean over victims (points)",
@@ -1046,7 +1065,8 @@ claims.add(
 )
 
 first = "natural + letters"
-shown = JOINT.of_rows(thefts[thefts.kind == "image"]).xs("none", level=1)
+shown = claimed(thefts)
+shown = JOINT.of_rows(shown[shown.kind == "image"]).xs("none", level=1)
 for way, reads, low, high in (
     ("DAWN", "label alone", 3.5, np.inf),
     ("DAWN", "averaged", -np.inf, 1),
@@ -1061,20 +1081,22 @@ for way, reads, low, high in (
     )
 by_mark = [p for (*_, way), p in innocent.items() if way != "fingerprint"]
 claims.add(
-    "marks: independent models accused at 1 % (share)",
+    "marks: innocent models accused at 1 % (share)",
     np.mean(np.concatenate(by_mark) <= 0.01),
     high=0.1,
 )
 
 # %% tags=["hide-input"]
+raced = claimed(final)
+raced = best_of(raced[raced.kind == "image"])
 claims.add(
     "pictures, no defense: the best attacker (%)",
-    finals["image"]["none"].mean(),
+    raced["none"].mean(),
     low=92,
 )
 claims.add(
     "pictures: what labels only take from the best attacker (points)",
-    finals["image"]["none"].mean() - finals["image"]["labels only"].mean(),
+    raced["none"].mean() - raced["labels only"].mean(),
     low=1,
 )
 for d, back in (
@@ -1173,11 +1195,11 @@ for name, parameters in {
 #   says what is left.
 # - Whoever keeps the label leaves the attacker at least the label.
 # - A monitor is made for one way of asking; the columns of the matrix show
-#   what natural rows and many accounts get past it.
+#   what is got past it, by natural rows or under many names.
 # - Accuracy, distance, false alarms and time are all part of the price; no
 #   single number ranks defenses.
-# - The best of many is chosen on some draws and judged on others; where an
-#   interval holds zero, the order is open.
+# - The best of many is chosen on some draws and judged on others; an order
+#   that is not decided among all pairs is open.
 #
 # ## References
 #

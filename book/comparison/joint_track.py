@@ -11,8 +11,8 @@
 #
 # A defense is judged by the copy that it leaves to a thief, and a mark by
 # whether it is found in a copy.
-# Both are questions about one and the same copy, and are hardly ever put to
-# it together.
+# Both are questions about one and the same copy, and are seldom put to it
+# together.
 # This chapter lets the attackers of the book steal from owners who mark their
 # answers, and lets the owners look for their marks in what was stolen.
 #
@@ -22,7 +22,7 @@
 # - put two marks on top of any defense, and keep a fingerprint beside them;
 # - follow one theft to the owner's p-values;
 # - cross ways of asking and of reading with proofs;
-# - accuse independent models, of the copy's kind and of another.
+# - accuse innocent models, of the copy's kind and of another.
 #
 # <!-- minutes -->
 # The proofs are those of [Ownership](../frontier/ownership.ipynb), the
@@ -50,7 +50,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier
 
 from mexutils import (
     BudgetExceeded,
@@ -62,7 +62,6 @@ from mexutils import (
     load_chapter,
     metrics,
     plotting,
-    training,
 )
 from mexutils.memo import kept
 from mexutils.runs import interval
@@ -259,84 +258,10 @@ print(f"unmarked: right on {metrics.accuracy(own, owner.truth):.3f}")
 # fidelity needs.
 # Whoever looks for a wave needs the copy's probabilities, and a thief who
 # sells them shows them.
-# The learners below are the arena's, with the probabilities kept.
+# A copy that has none, such as a plane from labels, is sold by its labels.
 
 
 # %%
-class Copy:
-    """A copy from rows to labels, with the probabilities behind them."""
-
-    def __init__(self, predict_proba):
-        self.predict_proba = predict_proba
-
-    def __call__(self, x):
-        """The labels (n,) of the rows x."""
-        return self.predict_proba(x).argmax(axis=1)
-
-
-# %% [markdown]
-# Pictures:
-
-
-# %%
-def network(rows, answers, seed):
-    """The copy of pictures: KnockoffNets' network."""
-    steps = CONTEST.PATIENCE * KNOCKOFF.training_steps(len(rows))
-    how = {"steps": steps, "batch_size": 32}
-    model = KNOCKOFF.train_substitute(rows, answers, seed, **how)
-    return Copy(partial(training.predict_proba, model))
-
-
-# %% [markdown]
-# Tables:
-
-
-# %%
-def of_table(tree, classes, rows, answers, seed):
-    """The copy of a table by the victim's kind of model."""
-    shares = metrics.as_probabilities(answers, classes)
-    if tree:
-        grown = DecisionTreeRegressor(min_samples_leaf=4, random_state=seed)
-        grown.fit(rows, shares)
-        return Copy(lambda x: CONTEST.normalised(grown.predict(x)))
-    if np.isin(shares, (0, 1)).all():
-        labels = shares.argmax(axis=1)
-        return spoken(BYLABEL.linear_learner(rows, labels), classes)
-    tenths = 1 if np.array_equal(shares, shares.round(1)) else None
-    theta = STEALML.fit_softmax(rows, shares, decimals=tenths)
-    return Copy(partial(STEALML.softmax_answers, theta))
-
-
-# %% [markdown]
-# Folded: a library's classifier as a `Copy`, since it leaves out classes that
-# it never saw; the learner of an owner's kind; and the shop in which a copy
-# is sold, by its labels where it has no more.
-
-
-# %% tags=["hide-input"]
-def spoken(model, classes):
-    """A classifier as a `Copy`, 0 for classes that it never saw."""
-
-    def predict_proba(x):
-        shares = np.zeros((len(x), classes))
-        shares[:, model.classes_] = model.predict_proba(x.reshape(len(x), -1))
-        return shares
-
-    return Copy(predict_proba)
-
-
-def learner(owner):
-    """The learner of copies that are sold, for an owner's victim."""
-    if owner.pictures:
-        return network
-    return partial(of_table, is_tree(owner), owner.classes)
-
-
-def is_tree(owner):
-    """Whether the victim is a tree."""
-    return isinstance(owner.model, DecisionTreeClassifier)
-
-
 def shop(copy, classes):
     """The thief's API; certain answers where a copy knows labels alone."""
     if hasattr(copy, "predict_proba"):
@@ -348,8 +273,8 @@ def shop(copy, classes):
 # ### A fingerprint for any victim
 #
 # As in its chapter: of many candidates, the points on which the owner's own
-# copies agree with it and independent models do not.
-# The law is that of a hundred independent models of the copy's kind and of a
+# copies agree with it and innocent models do not.
+# The law is that of a hundred innocent models of the copy's kind and of a
 # hundred of another kind; $p$ is the larger of the two ranks, so that it
 # holds for suspects of either.
 
@@ -357,7 +282,7 @@ def shop(copy, classes):
 # %%
 class Print(NamedTuple):
     """points: (n, ...) with the owner's labels (n,). usual: (2, m) agreements
-    of independent models, of the same kind and of another.
+    of innocent models, of the same kind and of another.
     """
 
     points: np.ndarray
@@ -366,11 +291,11 @@ class Print(NamedTuple):
 
 
 # %% [markdown]
-# An independent model:
+# An innocent model:
 
 
 # %%
-def independent(owner, same, seed):
+def innocent_model(owner, same, seed):
     """A model that owes the owner nothing, as a `Copy`.
 
     It learns the true classes of up to 1,000 rows that judge, drawn by the
@@ -380,11 +305,12 @@ def independent(owner, same, seed):
     drawn = rng.permutation(len(owner.exam))[: min(1000, len(owner.exam) // 2)]
     x, y = owner.exam[drawn], owner.truth[drawn]
     if same:
-        return learner(owner)(x, y, seed)
-    plain = LogisticRegression(max_iter=200)
-    if not (owner.pictures or is_tree(owner)):
-        plain = DecisionTreeClassifier(min_samples_leaf=4, random_state=seed)
-    return spoken(plain.fit(x.reshape(len(x), -1), y), owner.classes)
+        return owner.known.learn(x, y, seed)
+    plain, tree = LogisticRegression(max_iter=200), DecisionTreeClassifier
+    if not (owner.pictures or isinstance(owner.model, tree)):
+        plain = tree(min_samples_leaf=4, random_state=seed)
+    plain.fit(x.reshape(len(x), -1), y)
+    return CONTEST.spoken(plain, owner.classes)
 
 
 # %% [markdown]
@@ -393,13 +319,14 @@ def independent(owner, same, seed):
 
 # %%
 for same in (True, False):
-    copies = [independent(owner, same, s) for s in range(5)]
-    equal = [metrics.fidelity(c(owner.exam), owner.own) for c in copies]
+    models = [innocent_model(owner, same, s) for s in range(5)]
+    labels = metrics.labels_of(owner.predict(owner.mine))
+    equal = [metrics.fidelity(m(owner.mine), labels) for m in models]
     print(f"{'same' if same else 'another'} kind: {interval(equal):.3f}")
 
 # %% [markdown]
-# So much does an honest model of the same table agree with the victim's
-# labels, which is no sign of a theft.
+# So much does an innocent model of the same table agree with the victim, on
+# rows that it has not learnt; that is no sign of a theft.
 
 
 # %%
@@ -423,15 +350,15 @@ def fingerprint(owner, n=100):
 # %% [markdown]
 # Folded: how many models there are; candidates, which are rendered letters for
 # pictures and rows around the pool and in the box for tables; the owner's own
-# copies; and what independent models say of the candidates, which is kept,
+# copies; and what innocent models say of the candidates, which is kept,
 # since the pictures have one victim for all seeds.
 
 
 # %% tags=["hide-input"]
 N_CANDIDATES, N_USUAL = 3000, 100
-"""Candidates, and independent models of each kind for the law."""
+"""Candidates, and innocent models of each kind for the law."""
 STRANGERS, COPIES = 5, 2
-"""Independent models of each kind, and own copies, to choose points by."""
+"""Innocent models of each kind, and own copies, to choose points by."""
 FIRST = 5000
 """The seed of the first of them."""
 
@@ -439,7 +366,7 @@ FIRST = 5000
 def own_copy(owner, seed):
     """A copy that the owner makes of its own model."""
     rows = candidates(owner, 2000, seed + 1)
-    return learner(owner)(rows, owner.predict(rows), seed)
+    return owner.known.learn(rows, owner.predict(rows), seed)
 
 
 def candidates(owner, n, seed):
@@ -452,7 +379,7 @@ def candidates(owner, n, seed):
 def said_by(owner, same, seed):
     """What one of the owner's models says of the candidates, (3000, c).
 
-    same: whether an independent one is of the copy's kind; None for a copy.
+    same: whether an innocent one is of the copy's kind; None for a copy.
     """
     if not owner.made:
         return _said_by(owner, same, seed)
@@ -465,11 +392,12 @@ def _made_said_by(make, how, *case):
     return _said_by(make(*how), *case)
 
 
-def _said_by(*case):
-    owner, same, seed = case
-    x = candidates(owner, N_CANDIDATES, FIRST)
-    model = own_copy(owner, seed) if same is None else independent(*case)
-    return model.predict_proba(x)
+def _said_by(owner, same, seed):
+    if same is None:
+        model = own_copy(owner, seed)
+    else:
+        model = innocent_model(owner, same, seed)
+    return model.predict_proba(candidates(owner, N_CANDIDATES, FIRST))
 
 
 def prepare(owner, same, seed):
@@ -498,35 +426,35 @@ def preparations(owners):
 # DAWN's claim asks for the marked ones; with two classes the wrong label is
 # the only other one, so that a disagreement is no evidence, and there is no
 # claim.
-# The wave's claim asks up to 1,000 rows, and its law is a thousand keys that
-# nobody used.
+# It starts from what the API would have said without DAWN, since the labels
+# that it moves are those that a defense and the wave have left.
+# The wave's claim asks up to 1,000 rows, and its law is 999 keys that nobody
+# used.
 
 # %%
 WAYS = "DAWN", "wave", "fingerprint"
 PROBES, KEYS = 1000, 1000
 
 
-def claimed(owner, seed, asked, suspect):
+def claimed(owner, seed, asked, suspect, lies=()):
     """Way to `Evidence` of an owner's claims against a suspect's API.
 
-    asked: the rows (n, ...) that the owner has sold answers to. A way that
-    cannot say anything is left out.
+    asked: the rows (n, ...) that the owner has sold answers to. lies: the
+    defenses before the marks. A way that cannot say anything is left out.
     """
     own, found = owner.predict(asked), {}
-    _, dawn = marks(owner, seed)
-    if owner.classes > 2 and dawn.told(asked, own)[0].any():
-        found["DAWN"] = PROOF.dawn_claim(dawn, own, suspect, asked)
+    *before, dawn = *lies, *marks(owner, seed)
+    told = PredictionAPI(owner.predict, defenses=before).query(asked)
+    if owner.classes > 2 and dawn.told(asked, told)[0].any():
+        found["DAWN"] = PROOF.dawn_claim(dawn, told, suspect, asked)
     rows, wave = asked[:PROBES], waves_of(owner, seed, KEYS)
     if len(rows) > 2:
         case = own[:PROBES], suspect, rows, wave(rows)
         found["wave"] = PROOF.cosine_claim(*case)
-    points, labels, usual = fingerprint(owner)
-    ranks = [
-        PROOF.fingerprint_claim(points, labels, suspect, part)
-        for part in usual
-    ]
-    found["fingerprint"] = max(ranks)
-    return found
+    points, labels, (same, other) = fingerprint(owner)
+    case = PROOF.fingerprint_claim(points, labels, suspect, same)
+    p = max(case.p, PROOF.p_of_rank(case.score, other))
+    return found | {"fingerprint": case._replace(p=p)}
 
 
 # %% [markdown]
@@ -537,7 +465,7 @@ asked = CONTEST.own_rows(owner.known, table_budget, seed)
 sold = PredictionAPI(owner.predict, **MARKED["none"].make(owner, seed))
 for name, suspect in {
     "the marked API": sold,
-    "independent": shop(independent(owner, True, seed), owner.classes),
+    "innocent": shop(innocent_model(owner, True, seed), owner.classes),
 }.items():
     found = claimed(owner, seed, asked, suspect)
     print(name, {way: f"{case.p:.2g}" for way, case in found.items()})
@@ -581,8 +509,7 @@ def theft(owner, settings, rehearse, who, seed, budget):
     customer = CONTEST.customer_of(api, accounts, "monitors" in settings)
     way = read(rehearse, seed, inverse)
     reader = CONTEST.Reader(customer, way, times, seed)
-    known = replace(owner.known, learn=learner(owner))
-    copy = copy_of(ask, reader, known, seed, budget // times)
+    copy = copy_of(ask, reader, owner.known, seed, budget // times)
     return copy, api, customer
 
 
@@ -606,7 +533,8 @@ def prove(owner, defense, who, seed, budget):
     labels, found = np.zeros(len(owner.exam), int), {}
     if copy is not None:
         labels, asked = copy(owner.exam), customer.transfer_set()[0]
-        found = claimed(owner, seed, asked, shop(copy, owner.classes))
+        suspect, lies = shop(copy, owner.classes), settings["defenses"][:-2]
+        found = claimed(owner, seed, asked, suspect, lies)
     return scored(owner, labels, found, api) | {
         "seconds": time.process_time() - start
     }
@@ -816,7 +744,7 @@ def plane(table):
     return fig
 
 
-# %% mystnb={"figure": {"caption": "Softmax regression of digits with both marks: fidelity of the copy, and the median over owners of -log10 p by each proof, for each attacker and defense. 2 is p = 0.01; the wave cannot pass 3, the fingerprint not 2. A dash: the pair does not meet, or nothing can be claimed."}, "image": {"alt": "Four heat maps side by side with a number in every cell: fidelity, DAWN, wave and fingerprint; attackers in rows, two defenses in columns."}}
+# %% mystnb={"figure": {"caption": "Softmax regression of digits with both marks: fidelity of the copy, and the median over owners of -log10 p by each proof, for each attacker and defense. 2 is p = 0.01; the wave cannot pass 3, the fingerprint hardly 2. A dash: the pair does not meet, or nothing can be claimed."}, "image": {"alt": "Four heat maps side by side with a number in every cell: fidelity, DAWN, wave and fingerprint; attackers in rows, two defenses in columns."}}
 owners = everyone
 seeds = range(seed, seed + n_seeds)
 meetings, absent = joint.grid(owners, ["none", "reverse sigmoid"], seeds)
@@ -827,7 +755,7 @@ plt.show()
 # %% [markdown]
 # The same as points: a thief wants to be at the bottom right of all three.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Evidence against fidelity: large, the mean and median of an attacker; small, single thefts. The dashed line is p = 0.01."}, "image": {"alt": "Three scatter plots one below the other, for DAWN, the wave and the fingerprint: minus the decimal logarithm of p against fidelity in percent, large and small points, a colour for each reading, a dashed line at 2."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Evidence against fidelity: large, the mean and median of an attacker against one defense; small, single thefts. The dashed line is p = 0.01."}, "image": {"alt": "Three scatter plots one below the other, for DAWN, the wave and the fingerprint: minus the decimal logarithm of p against fidelity in percent, large and small points, a colour for each reading, a dashed line at 2."}}
 plane(thefts)
 plt.show()
 
@@ -839,8 +767,8 @@ plt.show()
 # The fingerprint alone cannot reach that with a hundred models of each kind,
 # so that it is counted by itself, at one percent.
 # The hardest to prove is, of the attackers whose copy is as good as the best
-# up to two points, the one with the fewest thefts proved; the two columns after
-# its fidelity are shares of its thefts.
+# up to two points, the one with the fewest thefts proved, and of several the
+# best copy; the two columns after its fidelity are shares of its thefts.
 # The last two are the best fidelities of who gets away with every theft: from
 # the marks, and from the fingerprint as well.
 
@@ -874,7 +802,8 @@ def escapes(table, near=2.0):
     for (kind, victim, d), part in table.groupby(places, sort=False):
         means = part.groupby("row")[["fidelity", "proved", "printed"]].mean()
         good = means[means.fidelity >= means.fidelity.max() - near]
-        least = good.proved.idxmin()
+        best_first = good.sort_values("fidelity", ascending=False)
+        least = best_first.proved.idxmin()
         free = means[means.proved == 0].fidelity
         nothing = means[(means.proved == 0) & (means.printed == 0)].fidelity
         rows.append(
@@ -915,11 +844,11 @@ escape_table(thefts)
 
 # %% tags=["hide-input"]
 def accuse(owner, same, seed, n):
-    """p-values of claims against n independent models: way to a list."""
+    """p-values of claims against n innocent models: way to a list."""
     owner = owner(seed)
     asked, found = candidates(owner, 1000, seed), {}
     for s in range(100 * seed, 100 * seed + n):
-        suspect = shop(independent(owner, same, s), owner.classes)
+        suspect = shop(innocent_model(owner, same, s), owner.classes)
         for way, case in claimed(owner, seed, asked, suspect).items():
             found.setdefault(way, []).append(case.p)
     return found
@@ -1044,7 +973,7 @@ def shy_case(owner, seed, budget):
     api = PredictionAPI(owner.predict, **MARKED["none"].make(owner, seed))
     asked = CONTEST.own_rows(owner.known, budget, seed)
     labels = metrics.labels_of(api.query(asked))
-    copy = learner(owner)(asked, labels, seed)
+    copy = owner.known.learn(asked, labels, seed)
     rows = []
     for name, sold in ("open", copy), ("shy", Shy(copy, owner.known.pool)):
         found = claimed(owner, seed, asked, shop(sold, owner.classes))
@@ -1071,7 +1000,8 @@ plotting.table(
 # What the shy shop costs its own customers is the fidelity that it loses.
 # An owner can answer by claims on rows of the customers' kind: marks among
 # the rows that look like data, a fingerprint chosen among them.
-# Of these there are few, and honest models agree on most of them.
+# How many of these there are, and how often innocent models agree on them, has
+# to be measured first.
 #
 # ### What else limits this page
 #
@@ -1084,6 +1014,9 @@ plotting.table(
 # - **Two classes.**
 #   DAWN has nothing to say there by this claim; the second exercise has
 #   another one.
+# - **Rows that nobody chose by the marks.**
+#   The keys' law is right for rows that were not chosen by marked answers; an
+#   adaptive thief chooses its rows by them, and they may know the key a little.
 # - **A law is for its kind.**
 #   The fingerprint's $p$ holds for suspects like the two hundred that it was
 #   calibrated on.
@@ -1107,6 +1040,8 @@ for name, queries in paid.items():
 #
 # {cite:t}`szyller2021dawn` and {cite:t}`zhao2022distillation` try their marks
 # on copies by the attacks of their day; nothing here has a published number.
+# Of copies of models of graphs, the joint track of
+# [GraphIP-Bench](https://github.com/LabRAI/GraphIP-Bench) asks both questions.
 # The claims are what the two chapters behind this one lead one to expect.
 
 # %% tags=["hide-input"]
@@ -1151,14 +1086,14 @@ claims.add(
 fair = [p for (*_, way), part in innocent.items() for p in part
         if way != "fingerprint"]  # fmt: skip
 claims.add(
-    "marks: independent models accused at 1 % (share)",
+    "marks: innocent models accused at 1 % (share)",
     np.mean(np.array(fair) <= 0.01),
     high=0.15,
 )
 printed = [p for (*_, way), part in innocent.items() for p in part
            if way == "fingerprint"]  # fmt: skip
 claims.add(
-    "fingerprint: independent models accused at 1 % (share)",
+    "fingerprint: innocent models accused at 1 % (share)",
     np.mean(np.array(printed) <= 0.01),
     high=0.15,
 )
@@ -1176,7 +1111,7 @@ claims.check()
 # :class: attention
 # A thief of pictures meets marked answers: natural digits and letters,
 # believed as they are, and computed back.
-# What do the three claims say?
+# What do the claims of the two marks say?
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
@@ -1202,7 +1137,7 @@ for name in (first, f"{first}, computed back"):
 # :::{admonition} Exercise 2 (medium)
 # :class: attention
 # With two classes a disagreement on a marked row is always the wrong label.
-# But an independent model cannot know *which* rows are marked.
+# But an innocent model cannot know *which* rows are marked.
 # Find a claim for DAWN that holds for two classes.
 # :::
 
@@ -1222,11 +1157,11 @@ for s in seeds:
     owner, (_, dawn) = table(s), marks(table(s), s)
     api = PredictionAPI(owner.predict, defenses=[dawn], returns="label")
     asked = CONTEST.own_rows(owner.known, table_budget, s)
-    stranger = independent(owner, True, s)
+    stranger = innocent_model(owner, True, s)
     tree = DecisionTreeClassifier(random_state=s).fit(asked, api.query(asked))
     for name, copy in {
-        "copy": spoken(tree, 2),
-        "independent": stranger,
+        "copy": CONTEST.spoken(tree, 2),
+        "innocent": stranger,
     }.items():
         p = fisher_claim(dawn, owner.predict(asked), shop(copy, 2), asked)
         print(f"{name}: p = {p:.2g}")

@@ -377,7 +377,7 @@ print("{} calls, largest error {:.0e}".format(*by_bias))
 def logits_by_likeliest(api, prompt, tokens, precision=1e-3):
     """The same from nothing but the likeliest token, to a precision.
 
-    Takes 2 + log2(most_bias / 2 precision) calls a token, rounded up, and
+    Takes 1 + log2(most_bias / (2 precision)) calls a token, rounded up, and
     one. Raises `ValueError` as `logits_by_bias` does.
     """
     _refuse_unbiased(api, least=0)
@@ -619,7 +619,7 @@ def distance_to(layer, tokens, values):
 
 # %% [markdown]
 # Asked are $2\,d$ logits of three APIs: the same model, the same model after
-# twenty more steps of training, and another one.
+# twenty more steps of training, and one with random weights.
 
 # %%
 stories = datasets.reuters_tokens().texts
@@ -716,7 +716,7 @@ for name, rounding in ROUNDINGS.items():
 # The table shows what the attack says, and the figure the singular values of
 # the trained victim's answers.
 
-# %% tags=["remove-input"] mystnb={"figure": {"caption": "Singular values of the trained victim's answers, from the largest down, by how the answers were rounded. The dotted line is the true hidden size."}, "image": {"alt": "Falling curves on a logarithmic axis, one for each rounding, and a dotted vertical line at 64."}}
+# %% tags=["remove-input"] mystnb={"figure": {"caption": "Singular values of the trained victim's answers, from the largest down, by how the answers were rounded. The dotted line is the true hidden size."}, "image": {"alt": "Falling curves on a logarithmic axis, one for each rounding that shows a size, and a dotted vertical line at 64."}}
 display(
     plotting.table(
         rounded,
@@ -849,8 +849,11 @@ class WritingAPI(CompletionAPI):
         """Continue each prompt (n, t) by `length` sampled tokens.
 
         Returns the text (n, t + length), and of each sampled place what
-        `ask` lists: tokens and log-probabilities (n, length, k).
+        `ask` lists: tokens and log-probabilities (n, length, k). Raises, with
+        nothing billed, `ValueError` for prompts and lengths that cannot be,
+        and `BudgetExceeded`.
         """
+        length = checks.whole("length", length, 1)
         text, listed = self._tokens("prompts", prompts, 2, length - 1), []
         self.afford(text.size + len(text) * length)
         rng = np.random.default_rng(seed)
@@ -904,7 +907,7 @@ print(" ".join(words[text[0]]))
 def listed_loss(text, listed, lp):
     """That loss, for `training.fit_text` on windows `text` (n, t + 1).
 
-    listed, lp: (n, t, k), as `CompletionAPI.write` returns them.
+    listed, lp: (n, t, k), as `WritingAPI.write` returns them.
     """
     listed = torch.as_tensor(listed, device=training.DEVICE)
     p = torch.as_tensor(lp, device=training.DEVICE).exp().float()
@@ -1013,7 +1016,7 @@ Markdown(
 bill = [
     ("size and norm", api.calls, api.ledger.queries),
     ("the whole last layer", thief.calls, thief.ledger.queries),
-    ("one vector, five listed", 501, 501 * 9),
+    ("one vector, five listed", by_bias[0], by_bias[0] * 9),
     ("one vector, image known", completed[0], completed[0] * 9),
     (
         "one vector, likeliest token",
@@ -1095,7 +1098,7 @@ claims.check()
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show a solution"}
 one = sell(model, top=1)
 bias = 15.0  # more would leave no digits of 1 - p'
-i = int(one.ask(prompt)[0][0, 0])
+i = int(np.argsort(-z)[4])  # the likeliest is listed without a bias
 q = np.exp(one.ask(prompt, [[i]], bias)[1][0, 0])
 lp = np.log(q) - np.log(np.exp(bias) * (1 - q) + q)
 print(f"{lp:.10f}, in truth {_log_softmax(z[None])[0, i]:.10f}")
@@ -1112,9 +1115,9 @@ print(f"{lp:.10f}, in truth {_log_softmax(z[None])[0, i]:.10f}")
 shop = sell(model, top=0)
 coarse = logits_by_likeliest(shop, prompt, asked)
 off = complete(layer, asked, coarse) - (z - z.max())
-print(f"RMS {off.std():.0e}, largest {np.abs(off).max():.0e}", end=", ")
+rms = np.sqrt((off**2).mean())
+print(f"RMS {rms:.0e}, largest {np.abs(off).max():.0e}", end=", ")
 print(f"{shop.calls:,} calls")
-# The weak directions of the layer make the errors larger than a halving's.
 
 # %% [markdown]
 # ## Recap

@@ -36,6 +36,22 @@ def test_the_grid_holds_every_pair_once():
     assert {key[2] for key in meetings if key[0] == "tree"} == {400}
 
 
+def test_where_somebody_watches_readers_have_many_names():
+    owners = arena.table_owners_of(["breast_cancer"], 300, 300)
+    meetings, absent = arena.grid(owners, range(1))
+    watched = {
+        key[3]
+        for key in meetings
+        if arena.GUARDS[key[4]].watches and key[0] == "softmax"
+    }
+    assert {"pool rows", "pool rows, 16 accounts"} <= watched
+    assert "pool rows, label alone, 16 accounts" in watched
+    assert "pool rows, label alone" not in watched
+    twins = {a for a in watched if f"{a}, 16 accounts" in watched}
+    reads = [contest.CONTESTANTS[a].read for a in twins]
+    assert set(reads) == {contest.as_they_are}
+
+
 def test_classes_are_those_of_the_victim():
     owners = arena.table_owners_of(["digits"], 300, 300)
     meetings, absent = arena.grid(owners, range(1))
@@ -192,36 +208,19 @@ def test_of_the_same_copies_the_one_with_more_accounts_goes_on():
     assert len(arena.contenders(met)) == 2
 
 
-def test_the_second_races_where_it_is_close_or_where_a_monitor_stops():
-    apart = {"x": {"v": [60, 60]}, "y": {"v": [57, 57]}, "z": {"v": [9, 9]}}
-    met = results(**{"none": apart, "Forgotten Siblings": apart})
-    found = {key[-2:] for key in arena.finalists(met)}
-    watched = {("Forgotten Siblings", a) for a in "xy"}
-    assert found == {("none", "x")} | watched
-    close = results(none={"x": {"v": [60]}, "y": {"v": [59.5]}})
-    assert len(arena.finalists(close)) == 2
-
-
-def test_a_draw_judges_whom_the_other_draws_chose():
-    old = results(none={"x": {"v": [10]}, "y": {"v": [11]}})
-    new = results(none={"x": {"v": [50, 10]}, "y": {"v": [12, 13]}})
-    # without draw 0: x has 10 + 10, y 11 + 13; without draw 1: x has 60
-    assert arena.judged(old, new).tolist() == [12, 10]
-    # and the old draws have a say
-    old = results(none={"x": {"v": [10]}, "y": {"v": [100]}})
-    assert arena.judged(old, new).tolist() == [12, 13]
-
-
 def test_luck_is_not_skill():
-    """The best of many equals, judged by other draws, is as good as all."""
-    rng, ends = np.random.default_rng(0), []
-    for _ in range(200):
+    """The best of many equals, on draws that did not choose it, is as good as
+    all, and its mean varies as independent draws do."""
+    rng, ends, sure = np.random.default_rng(0), [], 0
+    for _ in range(400):
         old = {a: {"v": rng.normal(size=3)} for a in "abcdefgh"}
-        met = results(none=old)
-        names = [key[-1] for key in arena.contenders(met, n=2)]
-        more = {a: {"v": rng.normal(size=10)} for a in names}
-        ends.append(arena.judged(met, results(none=more)).mean())
+        (key,) = arena.contenders(results(none=old), n=1)
+        new = results(none={key[-1]: {"v": rng.normal(size=6)}})
+        (values,) = arena.best_of(new).values()
+        ends.append(values.mean())
+        sure += arena.difference(values, 0 * values)[1] < 0.05
     assert abs(np.mean(ends)) < 4 * np.std(ends) / np.sqrt(len(ends))
+    assert sure < 40  # 5 % are 20
 
 
 def test_victims_and_draws_stay_paired():
@@ -229,7 +228,7 @@ def test_victims_and_draws_stay_paired():
         none={"x": {"v": [1, 2], "w": [3, 4]}},
         MAD={"x": {"w": [7, 8], "v": [5, 6]}},
     )
-    best = arena.best_of(met, met)
+    best = arena.best_of(met)
     assert best["none"].tolist() == [[1, 2], [3, 4]]
     assert best["MAD"].tolist() == [[5, 6], [7, 8]]
     assert list(best) == ["none", "MAD"]
@@ -362,6 +361,37 @@ def test_the_matrix_takes_the_best_of_a_row():
     table = arena.matrix(met, "asks")
     assert table.loc["same"].tolist() == [55, 1.5]
     assert list(table.columns) == ["none", "MAD"]
+
+
+def test_the_matrix_takes_the_best_for_each_victim():
+    """A way that one victim alone meets is no better on the others."""
+    met = results(
+        none={"x": {"v": [50], "w": [20]}, "y": {"v": [60]}},
+    )
+    met["asks"] = "same"
+    assert arena.matrix(met, "asks").loc["same", "none"] == 40
+
+
+def test_a_cell_that_is_shared_is_paid_once():
+    met = results(none={"x": {"v": [1, 2]}, "y": {"v": [3, 4]}})
+    met["seconds"] = [30.0, 60.0, 30.0, 90.0]
+    assert arena.minutes(met) == 3
+
+
+def test_a_cost_is_a_mean_with_its_ends():
+    assert arena.spread(pd.Series([1.0, 1.0])) == "1.0"
+    assert arena.spread(pd.Series([1.0, 4.0, 4.0])) == "3.0 (1.0 to 4.0)"
+
+
+def test_claims_are_of_the_usual_pictures_and_all_tables():
+    table = pd.DataFrame(
+        {
+            "kind": ["image", "image", "image", "tree"],
+            "victim": ["mnist", "mnist", "fashion_mnist", "digits"],
+            "budget": [1000, 500, 1000, 7],
+        }
+    )
+    assert arena.claimed(table).index.tolist() == [0, 3]
 
 
 def test_frontier_by_hand():

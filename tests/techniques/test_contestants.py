@@ -134,6 +134,34 @@ def test_two_classes_are_all_that_some_tell_apart():
     assert chapter.why_not(who, GUARDS["none"], "softmax", classes=10)
 
 
+def test_what_is_heard_as_behind_labels_only_meets_like_it():
+    """So nobody who comes to labels only stays away from a label-keeper."""
+    faithful = [g for g in GUARDS.values() if g.tells_labels]
+    assert len(faithful) > 4
+    plain = GUARDS["labels only"]
+    for name, who in CONTESTANTS.items():
+        if chapter.why_not(who, plain, "image"):
+            continue
+        alone = CONTESTANTS.get(f"{name}, label alone", who)
+        for guard in faithful:
+            if "image" in guard.kinds:
+                row = who if guard.answers == "label" else alone
+                assert not chapter.why_not(row, guard, "image"), name
+
+
+def test_a_label_is_less_than_the_truth():
+    true = GUARDS["PRADA"]
+    for name, who in CONTESTANTS.items():
+        if who.read is chapter.by_label:
+            assert all(chapter.why_not(who, true, k) for k in who.kinds), name
+            assert any(
+                not chapter.why_not(who, guard, k)
+                for guard in GUARDS.values()
+                for k in who.kinds
+                if not (guard.exact and guard.watches)
+            ), name
+
+
 def test_readings_and_names_cross_every_way_of_asking():
     """What is missing is the label of the label, and who meets nobody."""
     for ask, reading, split in product(*chapter.PARTS):

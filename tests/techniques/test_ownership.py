@@ -57,6 +57,19 @@ def test_the_p_of_a_rank_by_counting():
     assert chapter.p_of_rank(2, others, 0.5) == (2 + 1.5) / 6
     assert chapter.p_of_rank(6, others) == 1 / 6
     assert chapter.p_of_rank(0, others) == 1
+    for found, law in ((np.nan, others), (2, [1, np.nan])):
+        with pytest.raises(ValueError, match="a rank needs numbers"):
+            chapter.p_of_rank(found, law)
+
+
+def test_what_does_not_vary_has_no_correlation_and_is_no_evidence():
+    waves = np.random.default_rng(0).normal(size=(50, 9))
+    flat = np.vstack([np.full(50, 0.3), waves[:, 2], -waves[:, 2]])
+    found = chapter.correlations(flat, waves)
+    assert not found[0].any()
+    assert found[1:, 2] == pytest.approx([1, -1])
+    assert found[1] == pytest.approx(np.corrcoef(flat[1], waves.T)[0, 1:])
+    assert chapter.p_of_rank(found[0, 0], found[0, 1:]) == 1
 
 
 def test_ties_at_random_make_p_uniform_and_counted_ones_make_it_larger():
@@ -187,6 +200,48 @@ def test_innocent_suspects_of_any_kind_get_uniform_p(kind):
         for k in range(400)
     ]
     assert stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_a_row_that_was_sold_often_is_one_draw():
+    own, x = answers(60), rows(60)
+    often = np.tile(np.arange(60), 10)
+    said = answers(60, seed=9)
+    p = []
+    for k in range(200):
+        mark = chapter.Dawn(f"a key of this test, {k}".encode(), 0.3)
+        api = looked_up(x, said)
+        found = chapter.dawn_claim(mark, own[often], api, x[often])
+        assert found == chapter.dawn_claim(mark, own, looked_up(x, said), x)
+        assert api.ledger.queries == mark.told(x, own)[0].sum()
+        p.append(found.p)
+    assert np.mean(np.array(p) <= 0.05) <= 0.1
+
+
+def test_names_of_classes_are_refused_and_not_held_for_innocence():
+    own, x = answers(), rows()
+    mark = chapter.Dawn(KEY, 0.3)
+    names = np.array(["a", "b", "c", "d", "e"])
+    api = looked_up(x, own, returns="label", classes=names)
+    usual = np.linspace(0, 1, 9)
+
+    class Other:
+        def query(self, asked):
+            return names[np.zeros(len(asked), int)]
+
+    for suspect in (api, Other()):
+        with pytest.raises(ValueError, match="map its names"):
+            chapter.dawn_claim(mark, own, suspect, x)
+        with pytest.raises(ValueError, match="map its names"):
+            chapter.fingerprint_claim(x, own.argmax(axis=1), suspect, usual)
+    assert api.ledger.queries == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, -0.1, np.nan, "half"])
+def test_sizes_of_marks_lie_inside(size):
+    with pytest.raises(ValueError, match="rate must be a number above 0"):
+        chapter.Dawn(KEY, size)
+    with pytest.raises(ValueError, match="epsilon must be a number above 0"):
+        chapter.CosineMark(None, size)
 
 
 def test_dawn_refuses_before_anything_is_asked():
