@@ -40,6 +40,7 @@ except ModuleNotFoundError as error:  # the site's notebooks install it here
 # %% tags=["hide-input"]
 import time
 from functools import partial
+from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -560,7 +561,8 @@ for name, choose in STRATEGIES.items():
 # %% [markdown]
 # ### The attack
 #
-# What is bought doubles from leg to leg.
+# ActiveThief adds equally many in each round; here what is bought doubles from
+# leg to leg, so that one attack serves three budgets.
 # **A row that is held back is a query like any other**: of each purchase a
 # share is drawn at random and kept for the choice among states, and it is in
 # the bill.
@@ -766,7 +768,14 @@ exam = KNOCKOFF.Exam(
 
 
 def thieves(api, pool, seed, totals, names, start=None):
-    """The legs of each strategy; the first is bought once for all of them."""
+    """The legs of each strategy; the first is bought once for all of them.
+
+    Raises `ValueError`, with nothing asked, unless the totals double.
+    """
+    if any(2 * a != b for a, b in pairwise(totals)):
+        raise ValueError(
+            f"budgets must double from leg to leg, and {list(totals)} do not"
+        )
     found = {}
     for name in names:
         found[name] = active_thief(
@@ -847,6 +856,7 @@ labels_needed([100, 1000], [60, 80], 70)  # half-way over the logarithm
 # The last columns say what a strategy adds to the random one at the largest
 # budget, paired over seeds, and in how many seeds it needs fewer labels for
 # the lower level.
+# Each interval is at 95 % by itself: of eight, one may leave out 0 by chance.
 
 
 # %% tags=["remove-input"]
@@ -933,9 +943,8 @@ for budget in budgets[1:]:
 # One project has published
 # [a table](https://github.com/caumin/model-extraction-benchmark/blob/91a7484ac26d04e53c69fee8b1936a06786559c8/reports/SET-A1/REPORT.md)
 # of accuracies for a LeNet on MNIST copied into a LeNet.
-# Its report says neither whether the API sold labels or probabilities, nor
-# from what pool; the project's configuration files name EMNIST and
-# Fashion-MNIST.
+# Its report names neither the answers nor the pool; the project's
+# configuration files name probabilities, and EMNIST as the pool.
 # So it is context, not a target; the last column is this page's, with labels,
 # rendered letters, the held-back rows in the bill, and a copy that learns from
 # augmented pictures.
@@ -952,9 +961,9 @@ plotting.table(
     [
         {
             "strategy": name,
-            "public, 1,000": PUBLIC.get(name, ("–", "–"))[0],
-            "public, 10,000": PUBLIC.get(name, ("–", "–"))[1],
-            f"here, {budgets[-1]:,}": spread_of(
+            "public, 1,000 (accuracy, %)": PUBLIC.get(name, ("–", "–"))[0],
+            "public, 10,000 (%)": PUBLIC.get(name, ("–", "–"))[1],
+            f"here, {budgets[-1]:,} (%)": spread_of(
                 [legs[-1] for legs in scored[name]], "accuracy"
             ),
         }
@@ -1235,6 +1244,17 @@ claims.add(
     off_linear,
     high=1e-3,
 )
+claims.add(
+    "FixMatch's loss by hand, error",
+    abs(fixmatch_loss(two, torch.zeros(2, 2)).item() - np.log(2) / 2),
+    high=1e-6,
+)
+for name in MIXED[1:]:
+    claims.add(
+        f"{name}: noise among what it buys of the mixed pool (share)",
+        np.mean(share[name], axis=0)[2],
+        high=0.15,
+    )
 claims.add(
     "k-center, 1,000 of 10,000: seconds of one core",
     seconds[0],

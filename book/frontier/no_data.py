@@ -123,8 +123,8 @@ price_per_1000 = 1.50
 # It looks for pictures on which the copy is wrong, and the copy learns the
 # victim's answers to these.
 #
-# **DFME** measures wrongness directly: its generator raises the distance
-# $L(x)$ of the copy's answer and the victim's.
+# **DFME** measures wrongness directly: its generator raises a loss $L(x)$ of
+# the copy on the victim's answer.
 # The gradient of that runs through the victim, which is a black box; so it is
 # estimated by forward differences along $m$ random directions $u_i$ of
 # length 1,
@@ -412,6 +412,9 @@ for draw in (KNOCKOFF.blots, even_noise):
 # the chapter on KnockoffNets.
 # So one long attack can be read on its way: what it holds at 5,000 queries is
 # what an attack of 5,000 queries ends with.
+# Its steps grow with what was bought, and are few, for time: a curve over
+# queries is one over steps, too, and a copy need not have learnt all that it
+# holds.
 
 
 # %%
@@ -592,7 +595,7 @@ class Attack(Bought):
 # %% [markdown]
 # Spending is buying batches until the money is gone.
 # After each, the working copies make one step on a batch of which half is new
-# and half was bought before.
+# and half drawn from all that was bought.
 # The public code of DisGUIDE makes one step on each new batch and three on old
 # ones, and its copies are the result; here it is one step on both, for time,
 # and the result is trained anew in the end.
@@ -684,6 +687,12 @@ plt.show()
 # It makes a step of its generator before every fifth batch, and pays $m + 1$
 # batches for it.
 # What its generator raises is the loss that its copy lowers.
+# The paper does so from probabilities alone, with the log distance above.
+# The curves below take the cross-entropy for both kinds of answers; a perfect
+# copy does not make it 0.
+# Of two labels so close to each other the second tells nothing unless it
+# differs, so that DFME from labels climbs the copy's own slope, and pays for
+# it.
 
 
 # %%
@@ -863,6 +872,8 @@ plotting.table(
 # Is a generator worth its trouble?
 # The next table subtracts, seed by seed, and names who is ahead where the
 # interval leaves out 0.
+# Each interval is at 95 % by itself, and the budgets are readings of the same
+# runs: of twelve such verdicts one may be chance.
 
 # %% tags=["remove-input"]
 gaps = {

@@ -375,6 +375,13 @@ def test_the_strategy_sees_what_is_open_and_what_is_learnt():
     np.testing.assert_array_equal(POOL[new], rest[:24][::-1])
 
 
+def test_budgets_that_do_not_double_are_refused():
+    api = sell()
+    with pytest.raises(ValueError, match="must double from leg to leg"):
+        chapter.thieves(api, POOL, 0, [10, 30, 60], ["random"])
+    assert api.ledger.queries == 0
+
+
 def test_a_start_is_bought_once_for_all_strategies():
     api = sell()
     first = quick(api, POOL, 40, 1, "random", legs=2)

@@ -1,5 +1,6 @@
 """Priced queries: votes, what an answer tells, prices, and the ledger."""
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, getcontext
 
 import numpy as np
@@ -317,6 +318,28 @@ def test_the_ledger_bills_what_is_reckoned(accounts):
     assert list(table.index) == names and table["queries"].sum() == 90
     assert table["cost ($)"].sum() == pytest.approx(api.ledger.cost)
     assert (table["times"] >= 1).all()
+
+
+def test_two_calls_of_a_client_at_once_are_billed_each_at_its_price():
+    def bills(both_first):
+        votes = voters(victim=a_victim())
+        pricing = chapter.Surcharge(votes, (0.5, 0.01), 1.3)
+        ledger, calls = chapter.PricedLedger(pricing), (rows(1), rows(200))
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+            steps = [
+                (thread, x, act)
+                for thread, x in zip((one, two), calls, strict=True)
+                for act in ("observe", "bill")
+            ]
+            if both_first:
+                steps = [steps[0], steps[2], steps[1], steps[3]]
+            for thread, x, act in steps:
+                case = ("a", x, None) if act == "observe" else ("a", len(x))
+                owner = pricing if act == "observe" else ledger
+                thread.submit(getattr(owner, act), *case).result()
+        return ledger.cost
+
+    assert bills(both_first=True) == pytest.approx(bills(both_first=False))
 
 
 def test_a_refused_call_is_on_no_bill():
