@@ -1016,7 +1016,8 @@ plotting.table(
 #   another one.
 # - **Rows that nobody chose by the marks.**
 #   The keys' law is right for rows that were not chosen by marked answers; an
-#   adaptive thief chooses its rows by them, and they may know the key a little.
+#   adaptive thief chooses its rows by them, and they may know the key a
+#   little.
 # - **A law is for its kind.**
 #   The fingerprint's $p$ holds for suspects like the two hundred that it was
 #   calibrated on.
