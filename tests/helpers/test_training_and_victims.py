@@ -225,7 +225,7 @@ def test_an_embedding_further_back_changes_nothing():
     assert training.predict_proba(model, x).shape == (3, 2)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_arrays_that_must_not_be_written_to_are_copied_quietly(kind):
     x = np.random.default_rng(0).normal(size=(40, 2)).astype(kind)
