@@ -768,9 +768,10 @@ plt.show()
 # so that it is counted by itself, at one percent.
 # The hardest to prove is, of the attackers whose copy is as good as the best
 # up to two points, the one with the fewest thefts proved, and of several the
-# best copy; the two columns after its fidelity are shares of its thefts.
-# The last two are the best fidelities of who gets away with every theft: from
-# the marks, and from the fingerprint as well.
+# best copy; after its fidelity stand the shares of its thefts that a mark and
+# that the fingerprint proves.
+# The last two columns are the best fidelities of who gets away with every
+# theft: from the marks, and from the fingerprint as well.
 
 
 # %% tags=["hide-input"]
@@ -824,13 +825,25 @@ def escapes(table, near=2.0):
 
 
 def escape_table(table):
-    """`escapes` to look at."""
-    share, found = "{:.0%}".format, escapes(table)
-    for name in found.columns[found.columns.str.endswith("(%)")]:
-        found[name] = found[name].map("{:.1f}".format, na_action="ignore")
-    for name in ("proved by a mark", "by the fingerprint"):
-        found[name] = found[name].map(share)
-    return plotting.table(found)
+    """`escapes` to look at, in fewer columns."""
+    found, shown = escapes(table), []
+    for row in found.to_dict("records"):
+        shares = row["proved by a mark"], row["by the fingerprint"]
+        free = row["best that no mark proves (%)"]
+        nothing = row["best that nothing proves (%)"]
+        shown.append(
+            {
+                "victim": row["victim"],
+                "defense": row["defense"],
+                "best (%)": f"{row['best fidelity (%)']:.1f}",
+                "hardest to prove": row["hardest to prove"],
+                "its (%)": f"{row['its fidelity (%)']:.1f}",
+                "mark, print": "{:.0%}, {:.0%}".format(*shares),
+                "no mark (%)": number(free),
+                "nothing (%)": number(nothing),
+            }
+        )
+    return plotting.table(shown)
 
 
 escape_table(thefts)
