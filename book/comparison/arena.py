@@ -752,9 +752,10 @@ JOINT.false_table(innocent)
 
 # %% [markdown]
 # The first table names, of the attackers within two points of the best copy,
-# the one whose thefts are proved least often, and then the best fidelity of
-# who gets away with every theft; the second says how often models are accused
-# that stole nothing.
+# the one whose thefts are proved least often, with the shares of them that a
+# mark and that the fingerprint proves; then come the best fidelities that no
+# mark, and that nothing, proves.
+# The second says how often models are accused that stole nothing.
 # With two classes DAWN has no claim.
 #
 # ## The ranking

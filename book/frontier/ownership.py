@@ -238,7 +238,7 @@ class Dawn:
     """
 
     def __init__(self, key, rate=0.005):
-        self.key, self.rate = checked_key(key), inside("rate", rate, 1)
+        self.key, self.rate = checked_key(key), inside("rate", rate)
 
     def draws(self, x):
         """Two numbers of 64 bits for each row, (n, 2)."""
@@ -268,12 +268,11 @@ class Dawn:
 
 
 # %% tags=["hide-input"]
-def inside(name, value, high):
-    """The value as a float; `ValueError` unless above 0 and below `high`."""
-    if not checks.is_finite(value) or not 0 < value < high:
+def inside(name, value):
+    """The value as a float; `ValueError` unless above 0 and below 1."""
+    if not checks.is_finite(value) or not 0 < value < 1:
         raise ValueError(
-            f"{name} must be a number above 0 and below {high:g}, not "
-            f"{value!r}"
+            f"{name} must be a number above 0 and below 1, not {value!r}"
         )
     return float(value)
 
@@ -284,6 +283,7 @@ def places_of(suspect, x):
     `ValueError`, with nothing asked where it can be known, for names.
     """
     names = getattr(suspect, "classes", None) is not None
+    names = names and getattr(suspect, "returns", None) == "label"
     said = None if names else metrics.labels_of(suspect.query(x))
     if names or said.dtype.kind not in "iu" or said.min() < 0:
         raise ValueError(
@@ -473,7 +473,7 @@ class CosineMark:
     """
 
     def __init__(self, waves, epsilon=0.2):
-        self.waves, self.epsilon = waves, inside("epsilon", epsilon, 1)
+        self.waves, self.epsilon = waves, inside("epsilon", epsilon)
 
     def __call__(self, x, own):
         """The answers that are sent, (n, c)."""

@@ -234,6 +234,10 @@ def test_names_of_classes_are_refused_and_not_held_for_innocence():
         with pytest.raises(ValueError, match="map its names"):
             chapter.fingerprint_claim(x, own.argmax(axis=1), suspect, usual)
     assert api.ledger.queries == 0
+    # names of columns are no names in the answers where these are shares
+    shares = looked_up(x, own, classes=names)
+    found = chapter.dawn_claim(mark, own, shares, x)
+    assert found == chapter.dawn_claim(mark, own, looked_up(x, own), x)
 
 
 @pytest.mark.parametrize("size", [0, 1, -0.1, np.nan, "half"])
